@@ -1,0 +1,58 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one tree of errors: what goes wrong below is raised as one of these and caught once, in the module's run.
+
+Private to this collection.
+
+Every message is one sentence that says what is wrong, where, and what to do about it.
+
+    ConsoleError
+     +-- InputError        the play asks for something that cannot be meant
+     +-- MissingLibrary    a library that the host's distribution has is not installed
+     +-- LibvirtFailure    libvirt refused, or could not be reached
+     +-- EditConflict      a definition could not be changed without touching something else
+     +-- VncError          a VNC server could not be asked
+          +-- VncUnreachable     no connection
+          +-- VncRefused         the server or its authentication turned us away
+          +-- VncProtocolError   what came is not RFB as we know it
+"""
+
+from __future__ import annotations
+
+
+class ConsoleError(Exception):
+    """Something that a person can act on; `str()` of it is the sentence to show."""
+
+
+class InputError(ConsoleError):
+    """The play asks for something that cannot be meant."""
+
+
+class MissingLibrary(ConsoleError):
+    """A library that the host's distribution has is not installed."""
+
+
+class LibvirtFailure(ConsoleError):
+    """libvirt refused, or could not be reached."""
+
+
+class EditConflict(ConsoleError):
+    """A definition could not be changed without touching something else."""
+
+
+class VncError(ConsoleError):
+    """A VNC server could not be asked."""
+
+
+class VncUnreachable(VncError):
+    """No connection could be made."""
+
+
+class VncRefused(VncError):
+    """The server, or its authentication, turned us away."""
+
+
+class VncProtocolError(VncError):
+    """What came is not RFB as we know it."""
