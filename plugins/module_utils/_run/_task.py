@@ -1,0 +1,77 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What every module's run shares: the libraries, the errors caught once, and the way a bulk result ends.
+
+Private to this collection.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
+
+from ansible_collections.kvmops.console.plugins.module_utils import _domain_xml, _libvirt
+from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
+
+Result = dict[str, t.Any]
+
+SYSTEM_PYTHONS = ("/usr/bin/python3", "/usr/libexec/platform-python", "/usr/local/bin/python3")
+
+RESPAWN_LIMIT = 48_000
+"""Bytes of arguments; ansible-core's respawn_module() writes them to a pipe that nobody reads yet, and hangs from 64
+KiB on.
+"""
+
+PACKAGES = (
+    "python3-libvirt and python3-lxml (Debian, Ubuntu, RHEL, Fedora; SUSE: python3-libvirt-python and python3-lxml)"
+)
+
+
+def need_libvirt(module: AnsibleModule) -> None:
+    """Make sure of libvirt's bindings and lxml: here, else under the system's Python, else end with one sentence."""
+    missing = {
+        name: trace
+        for name, trace in (("libvirt", _libvirt.LIBVIRT_TRACEBACK), ("lxml", _domain_xml.LXML_TRACEBACK))
+        if trace
+    }
+    if not missing:
+        return
+    if not has_respawned():
+        interpreter = probe_interpreters_for_module(SYSTEM_PYTHONS, "libvirt, lxml.etree")
+        if interpreter and len(json.dumps(module.params)) > RESPAWN_LIMIT:
+            module.fail_json(
+                msg="The arguments are too long to start this module again under the Python that has libvirt's"
+                f" bindings: set ansible_python_interpreter to {interpreter}."
+            )
+        if interpreter:
+            respawn_module(interpreter)
+    name, trace = next(iter(missing.items()))
+    module.fail_json(msg=f"{missing_required_lib(name)} Install {PACKAGES}.", exception=trace)
+
+
+def finish(module: AnsibleModule, run: t.Callable[[AnsibleModule], Result]) -> t.NoReturn:
+    """Run, and end the module.
+
+    A record with `error` makes the task fail at the end, with every record returned.
+    """
+    try:
+        result = run(module)
+    except ConsoleError as e:
+        module.fail_json(msg=str(e), exception=traceback.format_exc())
+    failed = [f"{record['name']} ({record['error']})" for record in result.get("domains", []) if record.get("error")]
+    if not failed:
+        module.exit_json(**result)
+    named = "; ".join(failed[:3]) + ("; ..." if len(failed) > 3 else "")
+    module.fail_json(msg=f"{len(failed)} of {len(result['domains'])} domains failed: {named}", **result)
+
+
+def report_unmatched(module: AnsibleModule, unmatched: list[str], uri: str) -> None:
+    """A name that means no domain is not an error (fleets share one list), but nobody should have to guess."""
+    if unmatched:
+        module.warn(f"No domain of {uri} is meant by: {', '.join(unmatched)}.")
