@@ -1,0 +1,123 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Writes a report on the controller from what the hosts' tasks registered. Documented in plugins/modules/report.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+from datetime import datetime, timezone
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.kvmops.console.plugins.plugin_utils._report import model, write
+
+Json = dict[str, t.Any]
+
+ARGUMENT_SPEC: Json = {
+    "dest": {"type": "path", "required": True},
+    "hosts": {"type": "list", "elements": "str"},
+    "before": {"type": "str", "default": "kvmops_audit_before"},
+    "after": {"type": "str"},
+    "changes": {"type": "str"},
+    "formats": {
+        "type": "list",
+        "elements": "str",
+        "choices": ["html", "json", "csv", "prometheus"],
+        "default": ["html", "json", "csv", "prometheus"],
+    },
+    "title": {"type": "str", "default": "Console report"},
+    "basename": {"type": "str", "default": "console-report"},
+}
+
+
+class ActionModule(ActionBase):  # type: ignore[misc, unused-ignore]
+    """Collects, merges, writes; never connects to a host."""
+
+    # One report for all hosts, whether or not the task says run_once.
+    BYPASS_HOST_LOOP = True
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
+        result: Json = super().run(tmp, task_vars)
+        _validated, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+        variables = task_vars or {}
+        report = model.build(
+            _results(variables, options),
+            model.Asked(options["before"], options["after"], options["changes"]),
+            title=options["title"],
+            generated_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        folder = self._loader.path_dwim(options["dest"])
+        try:
+            planned = write.plan(report, folder, _basename(options["basename"]), dict.fromkeys(options["formats"]))
+            if not self._task.check_mode:
+                write.apply(folder, planned.values())
+        except OSError as error:
+            raise AnsibleActionFail(
+                f"The report cannot be written to {folder}: {error.strerror or error} ({error.filename or folder});"
+                " choose another dest, or make that one writable on the controller."
+            ) from error
+        result.update(
+            changed=any(file.changed for file in planned.values()),
+            files={name: file.path for name, file in planned.items()},
+            summary=model.flat_counts(report),
+        )
+        if self._task.diff:
+            result["diff"] = _diff(report, planned)
+        return result
+
+
+def _results(variables: Json, options: Json) -> list[model.HostResults]:
+    hosts = options["hosts"] if options["hosts"] is not None else variables.get("ansible_play_hosts_all", [])
+    everything = variables["hostvars"]
+    names = [options["before"], options["after"], options["changes"]]
+    return [model.HostResults(str(host), *_values(everything, host, names)) for host in dict.fromkeys(hosts)]
+
+
+def _values(everything: t.Mapping[str, t.Any], host: str, names: list[str | None]) -> list[t.Any]:
+    if host not in everything:  # hostvars has no working get() for a host that is not in the inventory.
+        return [None] * len(names)
+    of_host = everything[host]
+    return [of_host[name] if name is not None and name in of_host else None for name in names]
+
+
+def _basename(name: str) -> str:
+    if name in ("", ".", "..") or os.path.basename(name) != name or "\0" in name:
+        raise AnsibleActionFail(f"basename is to be the name of a file without a folder, and {name!r} is none.")
+    return name
+
+
+def _diff(report: Json, planned: t.Mapping[str, write.Planned]) -> list[Json]:
+    """The figures before and after, not the pages."""
+    now = _figures(report)
+    known = planned.get("json")
+    old = _figures_of_file(known.before) if known and known.before is not None else ""
+    return [
+        {
+            "before_header": file.path if file.before is not None else f"{file.path} (absent)",
+            "after_header": file.path,
+            "before": old if file.before is not None else "",
+            "after": now,
+        }
+        for file in planned.values()
+        if file.changed
+    ]
+
+
+def _figures(report: Json) -> str:
+    return "".join(f"{key}: {value}\n" for key, value in model.flat_counts(report).items())
+
+
+def _figures_of_file(content: str) -> str:
+    try:
+        return _figures(json.loads(content))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""  # Written by something else, or by another version.

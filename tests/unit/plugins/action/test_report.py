@@ -1,0 +1,217 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The action in real plays: what tasks registered goes through Ansible's own variables, templating and tags."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kvmops.console.plugins.plugin_utils._report import model
+from ansible_collections.kvmops.console.tests.unit.plugins.plugin_utils._report import fleet
+
+COLLECTIONS = Path(model.__file__).parents[6]
+
+PLAYED = '''
+"""Returns what a file says for the host; cannot reach it where the file says so; writes what it is given."""
+
+import json
+import os
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+
+    def run(self, tmp=None, task_vars=None):
+        if "keep" in self._task.args:
+            with open(self._task.args["to"], "w", encoding="utf-8") as file:
+                json.dump(self._task.args["keep"], file)
+            return {"changed": False}
+        path = os.path.join(self._task.args["folder"], task_vars["inventory_hostname"] + ".json")
+        with open(path, encoding="utf-8") as file:
+            result = json.load(file)[self._task.args["phase"]]
+        if result.get("unreachable"):
+            raise AnsibleConnectionFailure(result["msg"])
+        return result
+'''
+
+PLAY = """
+- name: Play
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Audit before
+      played: {folder: FOLDER, phase: before}
+      register: kvmops_audit_before
+      ignore_errors: true
+      ignore_unreachable: true
+      when: inventory_hostname != 'hv-missing'
+    - name: Change
+      played: {folder: FOLDER, phase: changes}
+      register: kvmops_changes
+      ignore_errors: true
+      when: inventory_hostname == 'hv-fine'
+    - name: Audit after
+      played: {folder: FOLDER, phase: after}
+      register: kvmops_audit_after
+      ignore_errors: true
+      when: inventory_hostname == 'hv-fine'
+    - name: Report
+      kvmops.console.report: OPTIONS
+      register: report
+    - name: Keep
+      played: {keep: "{{ report }}", to: FOLDER/kept.json}
+      run_once: true
+"""
+
+HOSTS = ("hv-fine", "hv-failed", "hv-missing", "hv-unreachable")
+
+
+class Play(t.NamedTuple):
+    """A play in a folder. `run` returns what the report returned."""
+
+    folder: Path
+
+    def run(self, *words: str, rc: int = 0, **options: t.Any) -> fleet.Json:
+        options = {"dest": str(self.folder / "out"), **options}
+        text = PLAY.replace("FOLDER", str(self.folder)).replace("OPTIONS", json.dumps(options))
+        (self.folder / "play.yml").write_text(text, encoding="utf-8")
+        kept = self.folder / "kept.json"
+        kept.unlink(missing_ok=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "ansible", "playbook", "-i", ",".join(HOSTS) + ",", *words, "play.yml"],
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "ANSIBLE_ACTION_PLUGINS": str(self.folder / "action_plugins"),
+                "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+                "ANSIBLE_HOME": str(self.folder / "home"),
+                "ANSIBLE_NOCOLOR": "1",
+                "HOME": str(self.folder),
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == rc, done.stdout + done.stderr
+        if rc:
+            return {"said": " ".join((done.stdout + done.stderr).split())}
+        return {"said": done.stdout, **json.loads(kept.read_text(encoding="utf-8"))}
+
+    def written(self, name: str) -> str:
+        return (self.folder / "out" / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Play:
+    (tmp_path / "action_plugins").mkdir()
+    (tmp_path / "action_plugins/played.py").write_text(PLAYED, encoding="utf-8")
+    kinds = [fleet.affected("{{ 7 * 7 }}"), fleet.fine("<script>alert(1)</script>"), fleet.fine("=1+1")]
+    whole = fleet.host("hv-fine", kinds)
+    results = {
+        "hv-fine": {"before": whole.before, "changes": whole.changes, "after": whole.after},
+        "hv-failed": {"before": {"failed": True, "msg": "libvirt is not there; password=hunter2"}},
+        "hv-unreachable": {"before": fleet.UNREACHABLE},
+    }
+    for name, result in results.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(result), encoding="utf-8")
+    return Play(tmp_path)
+
+
+NAMES = {"after": "kvmops_audit_after", "changes": "kvmops_changes"}
+
+
+def test_a_fleet_in_every_state(play: Play) -> None:
+    result = play.run(**NAMES)
+    assert result["changed"] is True
+    assert sorted(result["files"]) == ["csv", "html", "json", "prometheus"]
+    assert all(Path(path).is_file() for path in result["files"].values())
+    wanted = {"hosts": 4, "hosts_failed": 3, "hosts_unreachable": 1, "hosts_missing": 1, "domains": 3, "affected": 1}
+    assert {key: result["summary"][f"kvmops_{key}"] for key in wanted} == wanted
+
+    report = json.loads(play.written("console-report.json"))
+    statuses = {host["name"]: host["status"] for host in report["hosts"]}
+    assert statuses == {
+        "hv-fine": "ok",
+        "hv-failed": "failed",
+        "hv-missing": "missing",
+        "hv-unreachable": "unreachable",
+    }
+    assert "No route to host" in report["hosts"][0]["problems"][0]["message"]
+    assert {domain["name"] for domain in report["domains"]} == {"{{ 7 * 7 }}", "<script>alert(1)</script>", "=1+1"}
+    assert report["domains"][0]["change"]["changed"] is True
+    assert "hunter2" not in play.written("console-report.json") + play.written("console-report.html")
+    assert "<script" not in play.written("console-report.html")
+    rows = list(csv.DictReader(io.StringIO(play.written("console-report.csv"))))
+    assert {row["name"] for row in rows if row["host"] == "hv-fine"} >= {"'=1+1", "{{ 7 * 7 }}"}
+    assert 'kvmops_console_host_up{host="hv-unreachable"} 0' in play.written("console-report.prom")
+
+
+def test_a_second_run_changes_nothing(play: Play) -> None:
+    assert play.run(**NAMES)["changed"] is True
+    assert play.run(**NAMES)["changed"] is False
+
+
+def test_check_mode_predicts_and_writes_nothing(play: Play) -> None:
+    result = play.run("--check", "--diff", **NAMES)
+    assert result["changed"] is True
+    assert not (play.folder / "out").exists()
+    assert "+kvmops_affected: 1" in result["said"]
+    assert "<html" not in result["said"]
+    play.run(**NAMES)
+    assert play.run("--check", **NAMES)["changed"] is False
+
+
+def test_diff_tells_the_counts_before_and_after(play: Play) -> None:
+    play.run(**NAMES, hosts=["hv-fine"])
+    said = play.run("--diff", **NAMES, formats=["json"])["said"]
+    assert "-kvmops_hosts_failed: 0" in said
+    assert "+kvmops_hosts_failed: 3" in said
+
+
+def test_a_report_on_one_audit_of_some_hosts(play: Play) -> None:
+    result = play.run(hosts=["hv-fine", "hv-nowhere"], formats=["json"], basename="audit", title="{{ 'Ti' ~ 'tle' }}")
+    assert list(result["files"]) == ["json"]
+    report = json.loads(play.written("audit.json"))
+    assert report["title"] == "Title"
+    assert [(host["name"], host["status"]) for host in report["hosts"]] == [
+        ("hv-nowhere", "missing"),
+        ("hv-fine", "ok"),
+    ]
+    assert report["audits"] == {"before": True, "after": False, "changes": False}
+
+
+def test_a_relative_folder_is_beside_the_playbook(play: Play) -> None:
+    play.run(dest="reports/today")
+    assert (play.folder / "reports/today/console-report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"basename": "../evil"}, "basename is to be the name of a file without a folder, and '../evil' is none."),
+        ({"formats": ["pdf"]}, "value of formats must be one or more of: html, json, csv, prometheus"),
+        ({"dest": "play.yml"}, "The report cannot be written to"),
+        ({"folder": "x"}, "Unsupported parameters for"),
+    ],
+    ids=["basename", "formats", "dest", "unknown"],
+)
+def test_mistakes_are_told_in_a_sentence(play: Play, options: fleet.Json, sentence: str) -> None:
+    said = play.run(rc=2, **options)["said"]
+    assert sentence in said
+    assert "Traceback" not in said
+    assert not list((play.folder).rglob("evil*"))
