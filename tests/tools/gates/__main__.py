@@ -1,0 +1,106 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""make's targets: sees to what they need, then runs them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+
+from . import catalogue, checks, host, runner, tree, venvs
+from .gate import bare_environment
+
+
+def _packages(*, lab: bool) -> None:
+    browser = lab and tree.has("tests/browser")
+    host.install(
+        (*host.TOOL_PACKAGES, *(host.LAB_PACKAGES if lab else ()), *(host.BROWSER_PACKAGES if browser else ()))
+    )
+
+
+def setup() -> int:
+    """Everything that demo and test need."""
+    host.require("make setup", root=True)
+    _packages(lab=True)
+    host.say(catalogue.interpreter_summary())
+    oldest, newest = venvs.cores()
+    environments = [venvs.live(), venvs.lint(), venvs.galaxy(), venvs.core(oldest), venvs.core(newest)]
+    environments += [venvs.target(version) for version in host.interpreters()]
+    for environment in environments:
+        venvs.make(environment)
+    return 0
+
+
+def test(words: list[str]) -> int:
+    """The gates that the words name."""
+    only = [word for part in words for word in part.split(",") if word]
+    what = f"make test ONLY={','.join(only)}" if only else "make test"
+    host.require(what, root=not only)
+    _packages(lab=False)
+    gates = catalogue.chosen(only)
+    host.require(what, root=catalogue.needs_root(gates))
+    if catalogue.needs_lab(gates):
+        _packages(lab=True)
+    host.say(catalogue.interpreter_summary())
+    return 0 if runner.run(gates) else 1
+
+
+def _live(what: str, script: str, *words: str) -> int:
+    """Run one of the repository's own programs with Ansible, libvirt's bindings and the collection at hand."""
+    host.require(what, root=True)
+    _packages(lab=True)
+    tools = venvs.make(venvs.live()) / "bin"
+    base = tree.kept()
+    root = base / "ansible_collections" / tree.NAMESPACE / tree.NAME
+    if not (root / script).is_file():
+        raise host.Missing(f"{script} is not in this checkout.")
+    env = bare_environment(base, tools)
+    env.update(PYTHONPATH=str(base), KVMOPS_REPOSITORY=str(host.REPOSITORY))
+    command = [str(tools / "python"), str(root / script), *words]
+    return subprocess.run(command, cwd=root, env=env, stdin=subprocess.DEVNULL, check=False).returncode
+
+
+def docs() -> int:
+    """Rewrite the generated parts."""
+    readme = host.REPOSITORY / "README.md"
+    readme.write_text(checks.with_contents(host.REPOSITORY), encoding="utf-8")
+    return 0
+
+
+def clean() -> int:
+    """Remove the cache."""
+    host.remove_cache()
+    return 0
+
+
+def main() -> int:
+    """One target of the Makefile; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="gates", description=__doc__)
+    parser.add_argument("target", choices=["setup", "demo", "test", "bench", "docs", "lab-down", "clean"])
+    parser.add_argument("words", nargs="*")
+    given = parser.parse_args()
+    targets = {
+        "setup": setup,
+        "demo": lambda: _live("make demo", "tests/tools/demo.py", *given.words),
+        "test": lambda: test(given.words),
+        "bench": lambda: _live("make bench", "tests/bench/run.py", *given.words),
+        "lab-down": lambda: _live("make lab-down", "tests/lab/lab", "down", "--all"),
+        "docs": docs,
+        "clean": clean,
+    }
+    try:
+        return targets[given.target]()
+    except host.Missing as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    sys.exit(main())
