@@ -134,7 +134,7 @@ class Gate(NamedTuple):
 
 
 def _reason(skip: ET.Element) -> str:
-    """Why a test was skipped; for a whole file, pytest puts the reason into the text, as ('FILE', LINE, 'Skipped: WHY')."""
+    """Why a test was skipped; for a whole file, pytest hides that in the text: ('FILE', LINE, 'Skipped: WHY')."""
     message = skip.get("message") or "no reason given"
     if message != "collection skipped":
         return message
