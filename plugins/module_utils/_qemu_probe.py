@@ -78,8 +78,9 @@ _VERSION = re.compile(r"QEMU emulator version (\d+\.\d+\.\d+)\S*(?: \((.*)\))?")
 def probe_binary(path: str, *, timeout: float = 10.0, allow_wrapper: bool = False) -> BinaryProbe:
     """Return the verdict on the QEMU at `path`, which may be a /proc/PID/exe.
 
-    Takes about 0.1 seconds, and `timeout` at most. What can't be told is a verdict (unknown, with a sentence in its evidence), never an exception. A file that is no
-    ELF image, such as a wrapper script, is started only with `allow_wrapper`: it may do anything.
+    Takes about 0.1 seconds, and `timeout` at most. What can't be told is a verdict (unknown, with a sentence in its
+    evidence), never an exception. A file that is no ELF image, such as a wrapper script, is started only with
+    `allow_wrapper`: it may do anything.
     """
     real = os.path.realpath(path)
     try:
@@ -346,8 +347,9 @@ class _Qemu(_Process):
 
 
 def _arguments(folder: str, vnc: str, qmp: int) -> list[str]:
-    """QEMU's command line. Several accelerators, so that builds with only one of them start too; none has anything to
-    do.
+    """QEMU's command line.
+
+    Several accelerators, so that builds with only one of them start too; none has anything to do.
     """
     return [
         *("-machine", "none,accel=kvm:tcg:qtest"),
@@ -468,8 +470,9 @@ class Cache:
 
     @contextlib.contextmanager
     def lock(self, key: Key, deadline: _vnc.Deadline) -> Iterator[None]:
-        """Hold the lock of one image, so that callers at the same time start it once. After `deadline`, go on
-        without.
+        """Hold the lock of one image, so that callers at the same time start it once.
+
+        After `deadline`, go on without.
         """
         descriptor = None
         if self._ready():

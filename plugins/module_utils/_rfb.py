@@ -206,8 +206,9 @@ CLIENT_MESSAGES: Table = {
         "qemu_audio", "H", ("operation",), "s", "operation", 6, _audio_format_bytes
     ),  # rfbproto, QEMU Audio
 }
-"""What clients say. Extended mouse buttons (-316) would make pointer_event longer, but only on servers that take them
-up.
+"""What clients say.
+
+Extended mouse buttons (-316) would make pointer_event longer, but only on servers that take them up.
 """
 
 SERVER_MESSAGES: Table = {
@@ -385,8 +386,9 @@ class ServerInit(NamedTuple):
 
 
 class Rectangle(NamedTuple):
-    """One rectangle of a FramebufferUpdate (7.6.1). The four numbers mean what the encoding says; `payload` follows
-    them.
+    """One rectangle of a FramebufferUpdate (7.6.1).
+
+    The four numbers mean what the encoding says; `payload` follows them.
     """
 
     x: int
@@ -449,8 +451,9 @@ class Client:
         self._step: Callable[[], list[Event] | None] = self._read_version
 
     def receive_data(self, data: bytes) -> list[Event]:
-        """Take what came, return what it completed, in order. What comes after a handshake that we can't go on with is
-        dropped.
+        """Take what came, return what it completed, in order.
+
+        What comes after a handshake that we can't go on with is dropped.
         """
         self._incoming += data
         events: list[Event] = []

@@ -147,9 +147,7 @@ class WebSocketStream(Stream):
 
 
 class Way(NamedTuple):
-    """A way to a server: `name` for sentences (no secret in it), `open` makes a new connection within so many
-    seconds.
-    """
+    """A way to a server: `name` for sentences (no secret in it), `open` connects anew within so many seconds."""
 
     name: str
     open: Callable[[float], Stream]
@@ -249,8 +247,9 @@ def web(url: str, *, validate_certs: bool = True, ca_path: str | None = None) ->
 
 
 def handed_out(connection: socket.socket, name: str = "the VNC server") -> Way:
-    """The way over a socket that is connected already, as virDomainOpenGraphicsFD hands one out. Good for one
-    conversation.
+    """The way over a socket that is connected already, as virDomainOpenGraphicsFD hands one out.
+
+    Good for one conversation.
     """
     return Way(name, lambda timeout: Stream(connection))
 
@@ -341,9 +340,7 @@ def _converse(way: Way, deadline: Deadline, client: _rfb.Client, talk_about: Cal
 
 
 class Answers(NamedTuple):
-    """What listing XVP (-309) brought: INIT (`power_control`), -257 though never listed, QEMU's -258
-    acknowledgement.
-    """
+    """What listing XVP (-309) brought: INIT (`power_control`), -257 although never listed, -258's acknowledgement."""
 
     power_control: bool
     pointer_change: bool

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shutil
 import stat
 import tempfile
@@ -56,12 +57,15 @@ def probe(path: str, *, timeout: float = SECONDS, allow_wrapper: bool = True) ->
 
 
 def is_gone(pid: int) -> bool:
-    """Whether no process has this number, or one that only waits to be collected."""
+    """Whether the process ended. What was killed may take a moment to, and isn't ours to wait for."""
     try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+        watched = os.pidfd_open(pid)
+    except ProcessLookupError:
         return True
-    return status.rpartition(")")[2].split()[0] in "ZX"
+    try:
+        return bool(select.select([watched], [], [], SECONDS)[0])
+    finally:
+        os.close(watched)
 
 
 # --- What is not started ----------------------------------------------------------------------------------------------
