@@ -47,9 +47,10 @@ def stripped(text: str, had_metadata: bool) -> bytes:
     root = etree.fromstring(text.encode(), etree.XMLParser(remove_comments=True))
     for element in corpus.vnc(root):
         element.attrib.pop("powerControl", None)
-    for container in root.findall(f"metadata/{{{dx.NAMESPACE}}}console"):
-        container.getparent().remove(container)
     metadata = root.find("metadata")
+    if metadata is not None:
+        for container in metadata.findall(f"{{{dx.NAMESPACE}}}console"):
+            metadata.remove(container)
     if metadata is not None and not had_metadata:
         assert len(metadata) == 0
         root.remove(metadata)
@@ -108,7 +109,8 @@ def words(text: str) -> list[str]:
 
 def test_memory_is_lines_that_come_and_go(documents: list[Document]) -> None:
     for document in documents:
-        if etree.fromstring(document.text.encode()).tag != "domain":
+        root = etree.fromstring(document.text.encode())
+        if root.tag != "domain":
             continue
         base = dx.serialize(dx.parse(document.text))
         before = dx.settings(dx.parse(document.text))
@@ -117,7 +119,7 @@ def test_memory_is_lines_that_come_and_go(documents: list[Document]) -> None:
         added = [line for line in kept if "kvmops:" in line]
         assert len(added) == len(MEMORY) + 2, document.name
         position = kept.index(added[0])
-        block = 1 if "<metadata" not in base else 0
+        block = int(root.find("metadata") is None)
         rest = kept[: position - block] + kept[position + len(added) + block :]
         assert rest == lines, document.name
         assert edit(after, before, {}) == base, document.name
@@ -219,7 +221,7 @@ def test_our_comparison_agrees_with_c14n(
     documents: list[Document], mutate: t.Callable[[random.Random, Root], None]
 ) -> None:
     chance = random.Random(mutate.__name__)
-    for document in documents:
+    for document in documents[chance.randrange(3) :: 3]:
         root = etree.fromstring(document.text.encode())
         mutate(chance, root)
         mutated = etree.tostring(root, encoding="unicode")
