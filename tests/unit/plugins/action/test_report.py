@@ -132,7 +132,7 @@ def play(tmp_path: Path) -> Play:
     return Play(tmp_path)
 
 
-NAMES = {"after": "kvmops_audit_after", "changes": "kvmops_changes"}
+NAMES: fleet.Json = {"after": "kvmops_audit_after", "changes": "kvmops_changes"}
 
 
 def test_a_fleet_in_every_state(play: Play) -> None:

@@ -19,9 +19,9 @@ from ansible_collections.kvmops.console.tests.unit.plugins.plugin_utils._report 
 from ansible_collections.kvmops.console.tests.unit.plugins.plugin_utils._report.fleet import report
 
 
-def do(folder: Path, results: list[HostResults] | None = None, **changes: str) -> dict[str, bool]:
+def do(folder: Path, results: list[HostResults] | None = None, *, written: str = fleet.WRITTEN) -> dict[str, bool]:
     """Write all formats; tell which changed."""
-    planned = write.plan(report(results or fleet.small_fleet(), **changes), str(folder), "console", write.FORMATS)
+    planned = write.plan(report(results or fleet.small_fleet(), written=written), str(folder), "console", write.FORMATS)
     write.apply(str(folder), planned.values())
     return {name: file.changed for name, file in planned.items()}
 
