@@ -145,7 +145,7 @@ def write_memory(root: _Element, memory: Memory) -> None:
     if not memory:
         if container is not None:
             _drop(container)
-            if metadata is not None and len(metadata) == 0 and not (metadata.text or "").strip():
+            if metadata is not None and _is_bare(metadata):
                 _drop(metadata)
         return
     if metadata is None:
@@ -161,6 +161,10 @@ def write_memory(root: _Element, memory: Memory) -> None:
         for name, value in zip(Remembered._fields, remembered):
             entry.set(name, _word(value))
         _insert(container, len(container), entry)
+
+
+def _is_bare(element: _Element) -> bool:
+    return len(element) == 0 and not element.attrib and not (element.text or "").strip()
 
 
 def _metadata_position(root: _Element) -> int:

@@ -285,6 +285,7 @@ def test_what_others_keep_in_the_metadata_stays(others: str) -> None:
         '<domain><metadata><m:x xmlns:m="urn:m"/></metadata></domain>',
         '<domain><metadata>words<m:x xmlns:m="urn:m"/>more</metadata></domain>',
         "<domain><metadata>words</metadata></domain>",
+        '<domain><metadata id="1"/></domain>',
     ],
 )
 def test_memory_can_be_kept_anywhere_and_taken_back(xml: str) -> None:
