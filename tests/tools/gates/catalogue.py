@@ -83,6 +83,15 @@ def pytest(folder: str, *, seconds: int = 900) -> Callable[[Job], Outcome]:
     return run
 
 
+def _molecule(job: Job) -> Outcome:
+    """All scenarios, on hypervisors of the lab."""
+    tools = job.venv(venvs.live())
+    # In the copy, as everything here: molecule empties folders that it takes for its own.
+    env = job.environment(tools)
+    job.check([str(tools / "molecule"), "test", "--all"], cwd=job.tree(), env=env, seconds=1200)
+    return Outcome(passed=1)
+
+
 def all_gates() -> list[Gate]:
     """The gates of this checkout."""
     cores = dict.fromkeys(venvs.cores())
@@ -102,6 +111,7 @@ def all_gates() -> list[Gate]:
         Gate("headers", ("lint",), STATIC, _python(checks.headers)),
         Gate("reuse", ("lint",), STATIC, _tool("reuse", "--root", ".", "lint", "--lines")),
         Gate("contents", ("lint",), STATIC, _python(checks.contents)),
+        Gate("action-group", ("lint",), STATIC, _python(checks.action_group)),
         Gate("mypy", ("lint",), STATIC, _mypy),
         Gate("changelog", ("lint",), STATIC, _changelog),
         Gate(
@@ -118,6 +128,8 @@ def all_gates() -> list[Gate]:
         Gate("lab", ("integration", "pytest"), LIVE, pytest("tests/lab", seconds=1800)),
         Gate("integration", ("integration", "pytest"), LIVE, pytest("tests/integration", seconds=1800)),
     ]
+    if tree.has("extensions/molecule"):
+        gates.append(Gate("molecule", ("integration",), LIVE, _molecule))
     if tree.has("tests/browser"):
         gates.append(Gate("browser", ("browser", "pytest"), LIVE, pytest("tests/browser", seconds=1800)))
     gates += [

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Checks of our own: licence headers, and the list of contents in README.md, which is generated."""
+"""Checks of our own: licence headers, the action group, and README.md's list of contents, which is generated."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ COMMENTED = {".py", ".sh", ".yml", ".yaml", ".j2", ".toml", ".js", ".css"}
 GENERATED = ("changelogs/changelog.yaml",)
 FIRST_LINES = 8
 
+GROUP = "domains"
+GROUP_FRAGMENT = "kvmops.console.attributes.group"
+
 BEGIN, END = "<!-- contents: begin (make docs) -->", "<!-- contents: end -->"
 
 
@@ -33,6 +36,19 @@ def headers(root: Path) -> list[str]:
         start = "\n".join(path.read_text(encoding="utf-8").splitlines()[:FIRST_LINES])
         findings += [f"{name}: the header lacks '{text}'" for text in (COPYRIGHT, LICENCE, SPDX) if text not in start]
     return findings
+
+
+def action_group(root: Path) -> list[str]:
+    """Modules that are in the action group and do not say so in their documentation, and the other way round."""
+    runtime = (root / "meta/runtime.yml").read_text(encoding="utf-8")
+    listed = re.search(rf"^  {GROUP}:\n((?:    - \w+\n)+)", runtime, re.MULTILINE)
+    members = set(re.findall(r"- (\w+)", listed[1])) if listed else set()
+    modules = {path.stem: path.read_text(encoding="utf-8") for path in (root / "plugins/modules").glob("*.py")}
+    told = {name for name, text in modules.items() if GROUP_FRAGMENT in text}
+    return [
+        *(f"meta/runtime.yml: {name} says that it is in the action group {GROUP}" for name in sorted(told - members)),
+        *(f"plugins/modules/{name}.py: does not name {GROUP_FRAGMENT}" for name in sorted(members - told)),
+    ]
 
 
 def _field(text: str, name: str) -> str:

@@ -22,6 +22,9 @@ ANSIBLE_TEST = (UNIT_REQUIREMENTS, REQUIREMENTS / "ansible-test.txt")
 DONE = "complete"
 KEPT_DAYS = 14
 
+_failed: dict[Path, str] = {}
+"""What could not be made in this run: every gate that needs it would wait for the same time-outs."""
+
 CORES = (
     ("2.17", (3, 10), (3, 12)),
     ("2.18", (3, 11), (3, 13)),
@@ -122,6 +125,8 @@ def make(environment: Environment) -> Path:
     """
     folder = host.cache() / "venvs" / f"{environment.name}-{_key(environment)}"
     mark = folder / DONE
+    if folder in _failed:
+        raise host.Missing(_failed[folder])
     with host.lock(f"venv-{environment.name}"):
         if mark.exists():
             mark.touch()
@@ -156,6 +161,7 @@ def make(environment: Environment) -> Path:
                 check=False,
             )
             if done.returncode:
+                _failed[folder] = f"The {environment.name} environment could not be made, see above."
                 raise host.Missing(f"The {environment.name} environment could not be made:\n{done.stdout}")
         mark.touch()
     return folder
