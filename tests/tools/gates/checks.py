@@ -64,8 +64,8 @@ def _modules(root: Path) -> list[tuple[str, str]]:
 
 
 def _roles(root: Path) -> list[tuple[str, str]]:
-    files = sorted((root / "roles").glob("*/meta/argument_specs.yml"))
-    return [(path.parents[1].name, _field(path.read_text(encoding="utf-8"), "short_description")) for path in files]
+    files = sorted((root / "roles").glob("*/meta/main.yml"))
+    return [(path.parents[1].name, _field(path.read_text(encoding="utf-8"), "description")) for path in files]
 
 
 def _playbooks(root: Path) -> list[tuple[str, str]]:
