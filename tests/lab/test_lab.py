@@ -31,6 +31,7 @@ from ansible_collections.kvmops.console.tests.lab.kvmlab import (
     Lab,
     LabError,
     domain_xml,
+    init,
     inventory,
     network,
     seed,
@@ -129,6 +130,17 @@ class TestHost:
         assert (host.root / path[1:]).read_text(encoding="utf-8") == "here\n"
         assert not Path(path).exists()
         assert not (other.root / path[1:]).exists()
+
+    def test_is_not_made_where_it_would_write_to_the_machine(self, tmp_path: Path) -> None:
+        machine = {tmp_path.stat().st_dev}
+        old = tmp_path / "old"
+        old.write_text("the machine's", encoding="utf-8")
+        for path in (old, tmp_path / "new", tmp_path / "folder" / "new"):
+            with pytest.raises(OSError, match="the lab writes nothing there"):
+                init.write_files({str(path): [0o644, "the host's"]}, machine)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["old"]
+        assert old.read_text(encoding="utf-8") == "the machine's"
+        assert os.stat("/etc").st_dev in init.machine_devices()
 
     def test_has_no_kvm(self, host: Host) -> None:
         assert not (host.root / "dev/kvm").exists()

@@ -80,6 +80,21 @@ def storage_below(folder: str) -> list[str]:
     return sorted(found)
 
 
+def machine_devices() -> set[int]:
+    """The file systems that are the machine's, told before anything is mounted."""
+    return {os.stat(folder).st_dev for folder in ("/", "/run", *OWN) if os.path.isdir(folder)}
+
+
+def make_folder(folder: str, machine: set[int], mode: int = 0o755) -> None:
+    """Make a folder of the host's own, should it not be there; one that would be the machine's is refused."""
+    there = Path(folder)
+    while not there.exists():
+        there = there.parent
+    if there.stat().st_dev in machine:
+        raise OSError(f"{folder} is still the machine's, and the lab writes nothing there: this is a fault in the lab")
+    os.makedirs(folder, mode, exist_ok=True)
+
+
 def hold(source: str, memory: Path) -> Path:
     """Keep a folder at hand under another name, for the time when something covers it."""
     held = memory / "held" / str(len(list((memory / "held").iterdir())))
@@ -121,7 +136,7 @@ def make_devices(own: Path) -> None:
     mount(str(own), "/dev", None, MS_BIND | MS_REC)
 
 
-def make_mounts(memory: Path, binds: dict[str, str]) -> None:
+def make_mounts(memory: Path, binds: dict[str, str], machine: set[int]) -> None:
     """Give this mount namespace a host's view of the machine. `binds`: read-only folders, place inside -> source."""
     # Nothing gets out; what the machine unmounts is unmounted here too, so that the lab keeps no disk busy.
     mount("none", "/", None, MS_REC | MS_SLAVE)
@@ -135,7 +150,7 @@ def make_mounts(memory: Path, binds: dict[str, str]) -> None:
     for folder, lower in lowers.items():
         overlay(folder, lower, memory)
     for place, source in sources.items():
-        os.makedirs(place, exist_ok=True)
+        make_folder(place, machine)
         mount(str(source), place, None, MS_BIND)
         mount("none", place, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
     make_devices(memory / "dev")
@@ -146,18 +161,19 @@ def make_mounts(memory: Path, binds: dict[str, str]) -> None:
     for place in EMPTY:
         own = memory / "empty" / place[1:]
         own.mkdir(parents=True)
-        os.makedirs(place, exist_ok=True)
+        if not os.path.isdir(place):
+            make_folder(place, machine)
         mount(str(own), place, None, MS_BIND)
     for folder in ("/run/lock", "/run/sshd"):
         os.mkdir(folder)
 
 
-def write_files(files: dict[str, list[Any]]) -> None:
+def write_files(files: dict[str, list[Any]], machine: set[int]) -> None:
     """Write the host's own files: path -> [mode, text]."""
     for path, (mode, text) in files.items():
+        make_folder(os.path.dirname(path), machine)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)  # may be a link to the machine's
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with open(descriptor, "w", encoding="utf-8") as handle:
             handle.write(text)
@@ -178,10 +194,11 @@ def become_host(wanted: dict[str, Any]) -> None:
     os.umask(0o022)
     os.chdir("/")
     socket.sethostname(wanted["name"])
-    make_mounts(Path(wanted["memory"]), wanted["binds"])
-    write_files(wanted["files"])
+    machine = machine_devices()
+    make_mounts(Path(wanted["memory"]), wanted["binds"], machine)
+    write_files(wanted["files"], machine)
     for folder, mode in wanted["folders"].items():
-        os.makedirs(folder, mode, exist_ok=True)
+        make_folder(folder, machine, mode)
     make_network(wanted["network"])
 
 
