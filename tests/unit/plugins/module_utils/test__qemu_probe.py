@@ -142,11 +142,16 @@ def test_binary_that_ends_without_a_word(folder: Path) -> None:
     assert probe(path).verdict == Verdict(UNKNOWN, PROBE, "the binary did not start: it ended without a word")
 
 
-def test_evidence_is_bounded(folder: Path) -> None:
+def test_evidence_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    one_line = _qemu_probe._one_line
+    monkeypatch.setattr(_qemu_probe, "_one_line", lambda text: (kept.append(len(text)), one_line(text))[1])
     path = script(folder, "head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1")
     evidence = probe(path).verdict.evidence
+    assert evidence.startswith("the binary did not start: xxx"), "it does not hang in writing"
     assert evidence.endswith("xxx...")
     assert len(evidence) < 400
+    assert kept == [4096]
 
 
 def test_binary_that_never_stops_talking(folder: Path) -> None:
