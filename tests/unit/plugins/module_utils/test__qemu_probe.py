@@ -145,7 +145,12 @@ def test_binary_that_ends_without_a_word(folder: Path) -> None:
 def test_evidence_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[int] = []
     one_line = _qemu_probe._one_line
-    monkeypatch.setattr(_qemu_probe, "_one_line", lambda text: (kept.append(len(text)), one_line(text))[1])
+
+    def measured(text: str) -> str:
+        kept.append(len(text))
+        return one_line(text)
+
+    monkeypatch.setattr(_qemu_probe, "_one_line", measured)
     path = script(folder, "head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1")
     evidence = probe(path).verdict.evidence
     assert evidence.startswith("the binary did not start: xxx"), "it does not hang in writing"
