@@ -141,16 +141,10 @@ def write_memory(root: _Element, memory: Memory) -> None:
     if memory == read_memory(root):
         return
     metadata = root.find("metadata")
-    container = None if metadata is None else metadata.find(_OURS)
-    if not memory:
-        if container is not None:
-            _drop(container)
-            if metadata is not None and _is_bare(metadata):
-                _drop(metadata)
-        return
     if metadata is None:
         metadata = etree.Element("metadata")
         _insert(root, _metadata_position(root), metadata)
+    container = metadata.find(_OURS)
     if container is None:
         container = etree.Element(_OURS, nsmap={"kvmops": NAMESPACE})
         _insert(metadata, len(metadata), container)
@@ -161,6 +155,9 @@ def write_memory(root: _Element, memory: Memory) -> None:
         for name, value in zip(Remembered._fields, remembered):
             entry.set(name, _word(value))
         _insert(container, len(container), entry)
+    for element in (container, metadata):
+        if _is_bare(element):
+            _drop(element)
 
 
 def _is_bare(element: _Element) -> bool:
