@@ -10,6 +10,7 @@ import importlib.util
 import os
 import socket
 import sys
+import threading
 import typing as t
 from pathlib import Path
 
@@ -372,6 +373,27 @@ def test_graphics_that_cannot_be_opened_are_one_sentence(host: Host, connection:
     host.define(domain("a", vnc())).create()
     with pytest.raises(LibvirtFailure, match=r"^Opening the graphics of a failed: this function is not supported"):
         graphics_socket(listed(connection, "a"), 0)
+
+
+class Silent:
+    """A domain's handle whose QEMU never answers."""
+
+    def __init__(self) -> None:
+        self.end = threading.Event()
+
+    def openGraphicsFD(self, index: int, flags: int) -> int:
+        self.end.wait()
+        raise libvirt.libvirtError("the test is over")
+
+
+def test_a_qemu_that_never_answers_is_left_behind(host: Host, connection: Connection) -> None:
+    host.define(domain("a"))
+    silent = Silent()
+    try:
+        with pytest.raises(LibvirtFailure, match=r"the QEMU of a did not answer its monitor within 0\.01 s"):
+            graphics_socket(listed(connection, "a")._replace(handle=silent), 0, timeout=0.01)
+    finally:
+        silent.end.set()
 
 
 # saved_states
