@@ -46,8 +46,8 @@ MOST_ENCODINGS = 1024
 """Encodings in one SetEncodings; clients list about 25, and about 120 are defined."""
 MOST_FENCE = 64
 """Bytes of a fence's payload (rfbproto, Fence)."""
-MOST_RAW = 1 << 16
-"""Bytes of one raw rectangle; we ask for a single pixel."""
+MOST_PIXEL = 1 << 16
+"""Bytes of one Raw rectangle where a single pixel was asked for."""
 
 # --- Names of numbers -------------------------------------------------------------------------------------------------
 
@@ -308,6 +308,20 @@ def update_request(x: int, y: int, width: int, height: int, *, incremental: bool
     )
 
 
+TRUE_COLOUR = struct.pack("!BBBBHHHBBB3x", 32, 24, 0, 1, 255, 255, 255, 16, 8, 0)
+"""A pixel format (7.4): four bytes a pixel, which come as blue, green, red, nothing. It is QEMU's own default, too."""
+
+
+def key_event(key: int, *, down: bool) -> bytes:
+    """KeyEvent (7.5.4); `key` is an X keysym."""
+    return build(CLIENT_MESSAGES, "key_event", down=int(down), key=key)
+
+
+def pointer_event(x: int, y: int, buttons: int = 0) -> bytes:
+    """PointerEvent (7.5.5)."""
+    return build(CLIENT_MESSAGES, "pointer_event", buttons=buttons, x=x, y=y)
+
+
 def extended_cut_text(payload: bytes) -> bytes:
     """ClientCutText in its extended form: flags and what belongs to them, under a negative length (rfbproto)."""
     return build(CLIENT_MESSAGES, "client_cut_text", payload=payload, length=-len(payload))
@@ -432,16 +446,16 @@ class Client:
     ServerInit, `send(bytes)` queues messages. Raises VncRefused when the server or its authentication turns us away,
     and VncProtocolError for bytes that can't be understood; after that the conversation is over.
 
-    With `password`, a server that offers no "None" gets VNC authentication. With `raw`, Raw rectangles are understood
-    (a pixel asked for on purpose); any other rectangle with pixels is an error, since nothing here asks for one.
+    With `password`, a server that offers no "None" gets VNC authentication. Raw rectangles of up to `most_raw` bytes are
+    understood (0: none was asked for); any other rectangle with pixels is an error, since nothing here asks for one.
     """
 
-    def __init__(self, *, password: str | None = None, shared: bool = True, raw: bool = False) -> None:
+    def __init__(self, *, password: str | None = None, shared: bool = True, most_raw: int = 0) -> None:
         self.doing = "waiting for the server's version"
         """What an end of the stream would interrupt, for a sentence."""
         self._password = password
         self._shared = shared
-        self._raw = raw
+        self._most_raw = most_raw
         self._version = (3, 8)
         self._security = SECURITY_NONE
         self._bits_per_pixel = 32
@@ -472,6 +486,11 @@ class Client:
     def send(self, message: bytes) -> None:
         """Queue a message. The server takes messages only after ServerInit."""
         self._outgoing += message
+
+    def ask_true_colour(self) -> None:
+        """Queue SetPixelFormat (7.5.1) for TRUE_COLOUR, before any pixels are asked for."""
+        self._bits_per_pixel = TRUE_COLOUR[0]
+        self.send(build(CLIENT_MESSAGES, "set_pixel_format", payload=TRUE_COLOUR))
 
     # Each step returns None when it needs more bytes, else the events it found, and sets the step that follows.
 
@@ -630,10 +649,12 @@ class Client:
 
     def _payload_size(self, rectangle: Rectangle) -> int | None:
         """How many bytes follow this rectangle's head; None when that is not known yet."""
-        if self._raw and rectangle.encoding == RAW:
+        if self._most_raw and rectangle.encoding == RAW:
             size = rectangle.width * rectangle.height * self._bits_per_pixel // 8
-            if size > MOST_RAW:
-                raise VncProtocolError(f"the server sends {rectangle.width}x{rectangle.height} pixels instead of one")
+            if size > self._most_raw:
+                raise VncProtocolError(
+                    f"the server sends {rectangle.width}x{rectangle.height} pixels, more than were asked for"
+                )
             return size
         payload = _PAYLOADS.get(rectangle.encoding)
         if payload is None:

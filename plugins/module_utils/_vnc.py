@@ -415,7 +415,7 @@ def ask_server(way: Way, deadline: Deadline, *, password: str | None = None) -> 
         return hello, _list_power_control(talk, size=(hello.width, hello.height))
 
     answer: tuple[Hello, Answers | None] = _converse(
-        way, deadline, _rfb.Client(password=password, raw=True), talk_about
+        way, deadline, _rfb.Client(password=password, most_raw=_rfb.MOST_PIXEL), talk_about
     )
     return answer
 
@@ -444,6 +444,76 @@ def ask_gate(way: Way, deadline: Deadline, *, password: str | None = None) -> bo
 
     gated: bool = _converse(way, deadline, _rfb.Client(password=password), talk_about)
     return gated
+
+
+MOST_SCREEN = 5120 * 2880
+"""Pixels of a screen that we read; QEMU's VNC server cuts at 5120x2160 (QEMU: ui/vnc.h, VNC_MAX_WIDTH)."""
+
+_SHIFT = 0xFFE1
+"""The keysym of the left Shift key: wakes a screen, and types nothing."""
+
+WAKE = ("none", "key", "pointer")
+
+
+class Framebuffer(NamedTuple):
+    """What a screen shows: `rgb` has three bytes a pixel, row by row."""
+
+    width: int
+    height: int
+    rgb: bytes
+
+
+def read_screen(sock: socket.socket, *, timeout: float, wake: str = "none") -> Framebuffer:
+    """Read what the screen behind `sock` shows, as one more shared viewer.
+
+    `sock` is a fresh connection to a live domain's server (virDomainOpenGraphicsFD with SKIPAUTH); it is closed at the
+    end. QEMU hands its framebuffer over as it is, which holds its main loop up for less time than a screendump does.
+    `wake`: "key" presses and releases Shift first, "pointer" moves the pointer by a pixel. Raises VncError.
+    """
+
+    def talk_about(talk: _Talk) -> Framebuffer:
+        hello = talk.greet()
+        if not hello.width or not hello.height:
+            raise VncProtocolError("its screen has no size.")
+        if hello.width * hello.height > MOST_SCREEN:
+            raise VncProtocolError(f"its screen has {hello.width}x{hello.height} pixels, more than we read.")
+        talk.client.ask_true_colour()
+        talk.say(_rfb.set_encodings(_rfb.RAW), *_waking(wake))
+        talk.say(_rfb.update_request(0, 0, hello.width, hello.height))
+        return _receive_screen(talk, hello.width, hello.height)
+
+    framebuffer: Framebuffer = _converse(
+        handed_out(sock), Deadline(timeout), _rfb.Client(most_raw=4 * MOST_SCREEN), talk_about
+    )
+    return framebuffer
+
+
+def _waking(wake: str) -> list[bytes]:
+    if wake == "key":
+        return [_rfb.key_event(_SHIFT, down=True), _rfb.key_event(_SHIFT, down=False)]
+    if wake == "pointer":
+        return [_rfb.pointer_event(1, 1), _rfb.pointer_event(0, 0)]
+    return []
+
+
+def _receive_screen(talk: _Talk, width: int, height: int) -> Framebuffer:
+    """Put the rectangles together until every pixel has come; a server may send them in any number of updates."""
+    pixels = bytearray(4 * width * height)
+    missing = width * height
+    while missing > 0:
+        event = talk.hear()
+        if not isinstance(event, _rfb.Rectangle) or event.encoding != _rfb.RAW:
+            continue
+        if event.x + event.width > width or event.y + event.height > height:
+            raise VncProtocolError("it sends pixels outside of its screen.")
+        row = 4 * event.width
+        for line in range(event.height):
+            begin = 4 * ((event.y + line) * width + event.x)
+            pixels[begin : begin + row] = event.payload[line * row : (line + 1) * row]
+        missing -= event.width * event.height
+    rgb = bytearray(3 * width * height)
+    rgb[0::3], rgb[1::3], rgb[2::3] = pixels[2::4], pixels[1::4], pixels[0::4]
+    return Framebuffer(width, height, bytes(rgb))
 
 
 def verdict_of(

@@ -94,7 +94,7 @@ def test_any_bytes_are_a_message_or_none_or_refused(table: _rfb.Table, data: st.
 
 def talk(pieces: list[bytes]) -> tuple[list[_rfb.Event], bytes, str]:
     """Feed a client, return its events, what it wants sent, and the error that ended it."""
-    client = _rfb.Client(raw=True)
+    client = _rfb.Client(most_raw=_rfb.MOST_PIXEL)
     events: list[_rfb.Event] = []
     sent = b""
     try:

@@ -445,14 +445,14 @@ def test_raw_rectangle_is_understood_only_on_demand() -> None:
     data = b"\0\0\0\x01" + rectangle(0) + b"\1\2\3\4" + b"\x02"
     with pytest.raises(VncProtocolError, match=r"encoding 0 \(Raw\)"):
         ready().receive_data(data)
-    events = in_pieces(ready(raw=True), data)
+    events = in_pieces(ready(most_raw=_rfb.MOST_PIXEL), data)
     assert events[0] == _rfb.Rectangle(0, 0, 1, 1, 0, b"\1\2\3\4")
     assert len(events) == 2
 
 
 def test_raw_rectangle_too_big_to_be_kept() -> None:
-    with pytest.raises(VncProtocolError, match="640x480 pixels instead of one"):
-        ready(raw=True).receive_data(b"\0\0\0\x01" + struct.pack("!HHHHi", 0, 0, 640, 480, 0))
+    with pytest.raises(VncProtocolError, match="640x480 pixels, more than were asked for"):
+        ready(most_raw=_rfb.MOST_PIXEL).receive_data(b"\0\0\0\x01" + struct.pack("!HHHHi", 0, 0, 640, 480, 0))
 
 
 def test_message_of_an_unknown_type() -> None:
