@@ -13,6 +13,8 @@ Every message is one sentence that says what is wrong, where, and what to do abo
      +-- MissingLibrary    a library that the host's distribution has is not installed
      +-- LibvirtFailure    libvirt refused, or could not be reached
      +-- EditConflict      a definition could not be changed without touching something else
+     +-- LockTimeout       somebody else held what we need for too long
+     +-- TookTooLong       something did not answer in its time, and was left behind
      +-- VncError          a VNC server could not be asked
           +-- VncUnreachable     no connection
           +-- VncRefused         the server or its authentication turned us away
@@ -40,6 +42,14 @@ class LibvirtFailure(ConsoleError):
 
 class EditConflict(ConsoleError):
     """A definition could not be changed without touching something else."""
+
+
+class LockTimeout(ConsoleError):
+    """Somebody else held what we need for too long."""
+
+
+class TookTooLong(ConsoleError):
+    """Something did not answer in its time, and was left behind."""
 
 
 class VncError(ConsoleError):
