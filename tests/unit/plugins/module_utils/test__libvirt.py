@@ -420,6 +420,32 @@ def test_snapshots_are_read_and_written(host: Host, connection: Connection, curr
     assert handle.snapshotCurrent(0).getName() == current
 
 
+class Recording:
+    """A domain's handle that notes with which flags a snapshot is defined again."""
+
+    def __init__(self, handle: t.Any) -> None:
+        self._handle = handle
+        self.flags: list[int] = []
+
+    def listAllSnapshots(self, flags: int) -> list[t.Any]:
+        return list(self._handle.listAllSnapshots(flags))
+
+    def snapshotCreateXML(self, xml: str, flags: int) -> None:
+        self.flags.append(flags)
+
+
+def test_the_current_snapshot_is_defined_as_the_current_one(host: Host, connection: Connection) -> None:
+    handle = host.define(domain("a"))
+    for name in ("old", "current"):
+        handle.snapshotCreateXML(f"<domainsnapshot><name>{name}</name></domainsnapshot>", 0)
+    recording = Recording(handle)
+    states = {state.name: state for state in saved_states(listed(connection, "a")._replace(handle=recording))}
+    for name in ("old", "current"):
+        states[name].write(states[name].read())
+    redefine, current = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE, libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_CURRENT
+    assert recording.flags == [redefine, redefine | current]
+
+
 def test_checkpoints_are_read_and_written(host: Host, connection: Connection) -> None:
     handle = host.define(domain("a", DISK, vnc("yes", passwd=PASSWORD)))
     handle.create()
