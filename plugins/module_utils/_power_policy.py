@@ -67,8 +67,7 @@ def _decide_one(policy: Policy, now: Setting, known: Remembered | None, qemu: t.
         )
     if policy.state in _EXPLICIT:
         wanted = _EXPLICIT[policy.state]
-        if wanted != now or (known and known.wanted != wanted):
-            _check_explicit(policy, wanted, qemu)
+        _check_explicit(policy, wanted, qemu)
         return wanted, _remember(was, wanted, wanted), f"the play asks for it to be {policy.state}"
     wanted = known.wanted if known else now
     setting, reason = _auto(policy, wanted, qemu)

@@ -67,6 +67,8 @@ class PackageRule(t.NamedTuple):
 
 
 PACKAGE_RULES: tuple[PackageRule, ...] = (
+    # Where only the package's version is known, which says 7.2 of every stable release of 7.2.
+    PackageRule(r"\+deb12u([3-9]|[1-9]\d)", (7, 2, 0), (7, 2, 1), FIXED, "deb12u3 brought Debian 12 to 7.2.7"),
     PackageRule(r"ubuntu", (6, 0, 0), (7, 2, 7), AFFECTED, "Ubuntu's packages to 1:6.2+dfsg-2ubuntu6.31 carry no fix"),
     PackageRule(
         r"\.(el[89]|module\+el[89])", (6, 0, 0), (8, 2, 0), AFFECTED, "no fix in the RHEL 8 and 9 sources to 9.3"
@@ -85,7 +87,7 @@ def parse_version(text: str | None) -> Version | None:
     """The upstream version in `text` ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)", "8.1.2"), if there
     is one.
     """
-    found = re.search(r"(?<![\d.:])(\d+)\.(\d+)(?:\.(\d+))?", text or "")
+    found = re.search(r"(?<![\d.])(\d+)\.(\d+)(?:\.(\d+))?", text or "")
     if not found:
         return None
     major, minor, micro = found.groups(default="0")

@@ -91,14 +91,14 @@ OURS = Remembered("yes", "yes", "no")
         (Policy("auto"), "no", Remembered("yes", "no", "no"), FIXED, "no", Remembered("yes", "no", "no"), OFF),
         (Policy("enabled"), "no", None, FIXED, "yes", Remembered("no", "yes", "yes"),
          "the play asks for it to be enabled"),
-        (Policy("enabled"), "yes", None, None, "yes", None, "the play asks for it to be enabled"),
+        (Policy("enabled"), "yes", None, FIXED, "yes", None, "the play asks for it to be enabled"),
         (Policy("enabled", force=True), None, None, AFFECTED, "yes", Remembered(None, "yes", "yes"),
          "the play asks for it to be enabled"),
         (Policy("enabled", viewers_handle=True), None, None, UNKNOWN, "yes", Remembered(None, "yes", "yes"),
          "the play asks for it to be enabled"),
         (Policy("disabled"), "yes", None, AFFECTED, "no", Remembered("yes", "no", "no"),
          "the play asks for it to be disabled"),
-        (Policy("disabled"), "no", None, None, "no", None, "the play asks for it to be disabled"),
+        (Policy("disabled"), "no", None, AFFECTED, "no", None, "the play asks for it to be disabled"),
         (Policy("absent"), "yes", None, None, None, Remembered("yes", None, None),
          "the play asks for it to be absent"),
         (Policy("absent"), None, None, None, None, None, "the play asks for it to be absent"),
@@ -173,10 +173,9 @@ def expected(policy: Policy, now: Setting, known: Remembered | None, verdict: st
                 "no": None if verdict == INCAPABLE else "no"}.get(wanted or "absent")  # fmt: skip
     else:
         ours = wanted = EXPLICIT[policy.state]
-        news = wanted != now or (known is not None and wanted != known.wanted)
-        if news and wanted is not None and verdict == INCAPABLE:
+        if wanted is not None and verdict == INCAPABLE:
             return None
-        if news and wanted == "yes" and verdict in (AFFECTED, UNKNOWN) and not policy.viewers_handle | policy.force:
+        if wanted == "yes" and verdict in (AFFECTED, UNKNOWN) and not policy.viewers_handle | policy.force:
             return None
     return ours, None if was == wanted == ours else Remembered(was, wanted, ours)
 

@@ -40,7 +40,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._verdict import (
         ("8.2", (8, 2, 0)),
         ("v10.0.2", (10, 0, 2)),
         # An epoch is no major version, and what stands behind it is the package's version.
-        ("1:7.2+dfsg-7+deb12u18", None),
+        ("1:7.2+dfsg-7+deb12u18", (7, 2, 0)),
         ("seven", None),
         ("7", None),
         ("", None),
@@ -167,6 +167,9 @@ UBUNTU = "1:6.2+dfsg-2ubuntu6.31"
         ("6.2.0", UBUNTU, None, AFFECTED, PACKAGE),
         ("6.2.0-1.oe1", "6.2.0-1.oe1", "", UNKNOWN, PACKAGE),
         ("7.2.22", "1:7.2+dfsg-7+deb12u18", "", FIXED, VERSION),
+        ("1:7.2+dfsg-7+deb12u18", "1:7.2+dfsg-7+deb12u18", "", FIXED, PACKAGE),
+        ("1:7.2+dfsg-7+deb12u2", "1:7.2+dfsg-7+deb12u2", "", AFFECTED, VERSION),
+        ("17:6.2.0-40.module+el8.9", "17:6.2.0-40.module+el8.9", "", AFFECTED, PACKAGE),
         ("7.2.22", None, None, FIXED, VERSION),
         (None, UBUNTU, None, UNKNOWN, NOTHING),
         (None, None, FIX_NAMED, FIXED, PACKAGE),
