@@ -10,10 +10,10 @@ Private to this collection.
 from __future__ import annotations
 
 import os
-import stat
 from datetime import datetime, timezone
 
 from ansible_collections.kvmops.console.plugins.module_utils._errors import InputError
+from ansible_collections.kvmops.console.plugins.module_utils._files import private_folder
 
 
 class Backups:
@@ -29,7 +29,9 @@ class Backups:
         Not forced to the disk: libvirt replaces a definition atomically, and the new one remembers what was changed, so
         that a power cut loses nothing that a thousand fsyncs would save.
         """
-        self._check()
+        if not self._checked:
+            private_folder(self.directory, "backup_dir")
+            self._checked = True
         now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
         path = os.path.join(self.directory, f"{uuid}-{now}-{kind}.xml")
         try:
@@ -41,21 +43,3 @@ class Backups:
                 f"The backup {path} cannot be written: {e.strerror}; make room there, or name another backup_dir."
             ) from e
         return path
-
-    def _check(self) -> None:
-        """The definitions hold passwords: the folder must be ours alone."""
-        if self._checked:
-            return
-        try:
-            os.makedirs(self.directory, mode=0o700, exist_ok=True)
-            status = os.stat(self.directory)
-        except OSError as e:
-            raise InputError(
-                f"The backup folder {self.directory} cannot be used: {e.strerror}; name another backup_dir."
-            ) from e
-        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-            raise InputError(
-                f"The backup folder {self.directory} can be entered by others, and definitions hold passwords:"
-                " make it yours with mode 0700, or name another backup_dir."
-            )
-        self._checked = True

@@ -9,14 +9,13 @@ Private to this collection.
 
 from __future__ import annotations
 
-import queue
-import threading
 import traceback
 import typing as t
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from urllib.parse import urlsplit
 
+from ansible_collections.kvmops.console.plugins.module_utils._concurrent import bounded
 from ansible_collections.kvmops.console.plugins.module_utils._errors import LibvirtFailure
 
 try:
@@ -209,23 +208,12 @@ def graphics_socket(domain: Listed, index: int, timeout: float = 5.0) -> int:
 
     libvirt waits for QEMU's monitor without end; after `timeout` seconds the call is left behind.
     """
-    outcome: queue.Queue[int | libvirt.libvirtError] = queue.Queue()
 
-    def ask() -> None:
-        try:
-            outcome.put(int(domain.handle.openGraphicsFD(index, libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH)))
-        except libvirt.libvirtError as e:
-            outcome.put(e)
+    def ask() -> int:
+        with translated(f"Opening the graphics of {domain.name}"):
+            return int(domain.handle.openGraphicsFD(index, libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH))
 
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        found = outcome.get(timeout=timeout)
-    except queue.Empty:
-        raise LibvirtFailure(f"the QEMU of {domain.name} did not answer its monitor within {timeout:g} s") from None
-    with translated(f"Opening the graphics of {domain.name}"):
-        if isinstance(found, libvirt.libvirtError):
-            raise found
-    return found
+    return bounded(ask, timeout, f"Opening the graphics of {domain.name}")
 
 
 class SavedState(t.NamedTuple):
@@ -334,3 +322,24 @@ class DefinitionWatch:
         finally:
             libvirt.virEventRemoveTimeout(timer)
         return self._unexplained.pop(uuid, 0) > 0
+
+
+def screenshot(connection: Connection, domain: Listed, head: int) -> bytes:
+    """A picture of one screen by virDomainScreenshot: a PPM or a PNG, as libvirt and QEMU have it. Taints nothing."""
+    chunks: list[bytes] = []
+    with translated(f"Taking a picture of {domain.name}"):
+        stream = connection.handle.newStream(0)
+        domain.handle.screenshot(stream, head, 0)
+        stream.recvAll(lambda _stream, data, _opaque: chunks.append(data), None)
+        stream.finish()
+    return b"".join(chunks)
+
+
+_LEFT_SHIFT = 42
+"""Its Linux key code."""
+
+
+def press_shift(domain: Listed) -> None:
+    """Press and release Shift, which wakes a screen and types nothing."""
+    with translated(f"Waking the screen of {domain.name}"):
+        domain.handle.sendKey(libvirt.VIR_KEYCODE_SET_LINUX, 50, [_LEFT_SHIFT], 1, 0)

@@ -309,7 +309,7 @@ def update_request(x: int, y: int, width: int, height: int, *, incremental: bool
 
 
 TRUE_COLOUR = struct.pack("!BBBBHHHBBB3x", 32, 24, 0, 1, 255, 255, 255, 16, 8, 0)
-"""A pixel format (7.4): four bytes a pixel, which come as blue, green, red, nothing. It is QEMU's own default, too."""
+"""A pixel format (7.4): four bytes a pixel, which come as blue, green, red, nothing. QEMU's own default."""
 
 
 def key_event(key: int, *, down: bool) -> bytes:
@@ -446,8 +446,8 @@ class Client:
     ServerInit, `send(bytes)` queues messages. Raises VncRefused when the server or its authentication turns us away,
     and VncProtocolError for bytes that can't be understood; after that the conversation is over.
 
-    With `password`, a server that offers no "None" gets VNC authentication. Raw rectangles of up to `most_raw` bytes are
-    understood (0: none was asked for); any other rectangle with pixels is an error, since nothing here asks for one.
+    With `password`, a server that offers no "None" gets VNC authentication. Raw rectangles of at most `most_raw` bytes
+    are understood (0: none was asked for); any other rectangle with pixels is an error, since nothing asks for one.
     """
 
     def __init__(self, *, password: str | None = None, shared: bool = True, most_raw: int = 0) -> None:

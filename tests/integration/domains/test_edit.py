@@ -146,8 +146,8 @@ def test_a_backup_folder_that_others_may_enter_is_refused_before_anything_change
     hypervisor.host.exec("install", "-d", "-m", "0755", "/run/open-backups")
     record = hypervisor.set("guest", backup_dir="/run/open-backups")
     assert record["error"] == (
-        "The backup folder /run/open-backups can be entered by others, and definitions hold passwords: make it yours"
-        " with mode 0700, or name another backup_dir."
+        "The folder /run/open-backups can be entered by others, and what is kept there is private: make it yours with"
+        " mode 0700, or name another backup_dir."
     )
     assert hypervisor.vnc("guest")["powerControl"] == "yes"
 

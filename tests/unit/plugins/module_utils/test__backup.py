@@ -56,7 +56,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize("others", [0o755, 0o710, 0o701, 0o777])
 def test_a_folder_that_others_can_enter_is_refused(tmp_path: Path, others: int) -> None:
     tmp_path.chmod(others)
-    with pytest.raises(InputError, match=r"^The backup folder .* can be entered by others, .* mode 0700, or name"):
+    with pytest.raises(InputError, match=r"^The folder .* can be entered by others, .* mode 0700, or name"):
         Backups(str(tmp_path)).keep(UUID, "domain", "<domain passwd='s3cret'/>")
     assert list(tmp_path.iterdir()) == []
 
@@ -74,7 +74,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     folder = tmp_path / "file" / "kept"
     with pytest.raises(InputError) as caught:
         Backups(str(folder)).keep(UUID, "domain", "<domain/>")
-    assert str(caught.value) == f"The backup folder {folder} cannot be used: Not a directory; name another backup_dir."
+    assert str(caught.value) == f"The folder {folder} cannot be used: Not a directory; name another backup_dir."
 
 
 def test_a_backup_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
