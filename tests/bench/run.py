@@ -65,7 +65,7 @@ class Bench:
             "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdin=sys.stdin, stdout=-3);"
             " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
         )
-        runner = str(HERE.parent / "integration/domains/run_module.py")
+        runner = str(HERE.parent / "integration/run_module.py")
         words = ["/usr/bin/python3", "-c", script, sys.executable, runner, module, "0", "0"]
         environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
         return int(self.host.exec(*words, stdin="{}", seconds=600, env=environment).stdout) / 1024
