@@ -189,6 +189,7 @@ def test_on_paper_nothing_is_cut_off(browser: Browser, pages: dict[str, Path], n
 def test_on_paper_everything_is_there(browser: Browser, pages: dict[str, Path]) -> None:
     browser.show(width=PAPER, media="print", dark=True)
     browser.open(pages["small"])
+    browser.run("document.querySelectorAll('details').forEach(e => e.open = false)")
     text = browser.run("document.body.innerText")
     for host in range(1, 6):
         assert f"hv-{host:02d}.example.org" in text
@@ -196,6 +197,7 @@ def test_on_paper_everything_is_there(browser: Browser, pages: dict[str, Path]) 
         assert row["name"] in text
         assert all(finding["message"] in text and finding["remedy"] in text for finding in row["findings"])
     assert fleet.AFFECTED_QEMU["evidence"] in text
+    assert browser.run("document.querySelector('#h tbody').getBoundingClientRect().height") > 0, "hosts are folded"
     assert "Show" not in text
     assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert browser.run("getComputedStyle(document.querySelector('#d thead')).display") == "table-header-group"

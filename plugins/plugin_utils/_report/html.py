@@ -102,7 +102,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(power=_power_word, moment=_moment)
+    environment.filters.update(power=_power_word, moment=_moment, thousands="{:,}".format)
     return environment.get_template("report.html.j2")
 
 
@@ -116,7 +116,7 @@ def _headline(summary: Json, *, changes: bool) -> str:
     attention = _attention(summary)
     if attention:
         need = "needs" if attention == 1 else "need"
-        said = f"{attention} of {_counted(summary['domains'], 'domain')} {need} attention."
+        said = f"{attention:,} of {_counted(summary['domains'], 'domain')} {need} attention."
     elif summary["domains"]:
         said = f"Nothing needs attention in the {_counted(summary['domains'], 'domain')} seen."
     else:
@@ -133,7 +133,7 @@ def _attention(summary: Json) -> int:
 
 
 def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _flags_of(domains: list[Json]) -> str:

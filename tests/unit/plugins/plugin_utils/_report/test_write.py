@@ -71,7 +71,7 @@ def test_a_plan_writes_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+@pytest.mark.parametrize(("umask", "mode"), [(0o000, 0o644), (0o022, 0o644), (0o077, 0o600)])
 def test_a_new_file_honours_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
     earlier = os.umask(umask)
     try:
