@@ -13,12 +13,16 @@ Every message is one sentence that says what is wrong, where, and what to do abo
      +-- MissingLibrary    a library that the host's distribution has is not installed
      +-- LibvirtFailure    libvirt refused, or could not be reached
      +-- EditConflict      a definition could not be changed without touching something else
+     +-- ImageError        what was captured is no whole picture, or one too large to look at
      +-- LockTimeout       somebody else held what we need for too long
      +-- TookTooLong       something did not answer in its time, and was left behind
      +-- VncError          a VNC server could not be asked
           +-- VncUnreachable     no connection
           +-- VncRefused         the server or its authentication turned us away
           +-- VncProtocolError   what came is not RFB as we know it
+     +-- IncusError        Incus could not do, or could not be asked, what we wanted
+          +-- IncusUnreachable   no connection, or none that can be trusted
+          +-- IncusRefused       the server turned us away, or failed
 """
 
 from __future__ import annotations
@@ -52,6 +56,10 @@ class TookTooLong(ConsoleError):
     """Something did not answer in its time, and was left behind."""
 
 
+class ImageError(ConsoleError):
+    """What was captured is no whole picture, or one too large to look at."""
+
+
 class VncError(ConsoleError):
     """A VNC server could not be asked."""
 
@@ -66,3 +74,15 @@ class VncRefused(VncError):
 
 class VncProtocolError(VncError):
     """What came is not RFB as we know it."""
+
+
+class IncusError(ConsoleError):
+    """Incus could not do, or could not be asked, what we wanted."""
+
+
+class IncusUnreachable(IncusError):
+    """No connection could be made, or none that can be trusted."""
+
+
+class IncusRefused(IncusError):
+    """The server turned us away, or failed."""
