@@ -146,7 +146,16 @@ def make(environment: Environment) -> Path:
                 *(["--system-site-packages"] if environment.system else []),
                 str(folder),
             ],
-            [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wants],
+            [
+                str(folder / "bin/python"),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-compile",
+                "--disable-pip-version-check",
+                *wants,
+            ],
         ]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         clean["PYTHONNOUSERSITE"] = "1"
