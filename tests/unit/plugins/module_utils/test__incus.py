@@ -311,8 +311,9 @@ def test_a_server_that_never_answers(script: Any) -> None:
         never.set()
 
 
-def test_a_server_that_sends_drop_by_drop(tmp_path: Path) -> None:
+def test_a_server_that_sends_drop_by_drop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Each drop comes in time; all together do not.
+    monkeypatch.setattr(_incus, "MOST_PICTURE", 1 << 23)
     path = str(tmp_path / "slow.socket")
     stop = threading.Event()
 
@@ -320,9 +321,9 @@ def test_a_server_that_sends_drop_by_drop(tmp_path: Path) -> None:
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError):
             connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 100000000\r\n\r\n")
-            while not stop.wait(0.01):
-                connection.sendall(b"x" * 65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 1000000000000\r\n\r\n")
+            while not stop.wait(0.001):
+                connection.sendall(b"x" * 8192)
 
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -380,6 +381,7 @@ def test_threads_have_their_own_sessions(client: Client, script: Any) -> None:
     for thread in threads:
         thread.join(30)
     assert seen == ["Running"] * 4
+    assert len(client._sessions) == 4
 
 
 def test_without_requests(monkeypatch: pytest.MonkeyPatch) -> None:
