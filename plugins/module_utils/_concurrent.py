@@ -24,7 +24,7 @@ R = t.TypeVar("R")
 
 
 class _Outcome(t.NamedTuple):
-    index: int
+    place: int
     result: t.Any
     error: BaseException | None
 
@@ -73,6 +73,6 @@ def bounded_map(
             del running[first]
             results[first] = TookTooLong(f"{doing(items[first])} took longer than {timeout:g} s.")
             continue
-        if running.pop(outcome.index, None) is not None:  # else it was given up before
-            results[outcome.index] = outcome.error or outcome.result
+        if running.pop(outcome.place, None) is not None:  # else it was given up before
+            results[outcome.place] = outcome.error or outcome.result
     return t.cast("list[R | BaseException]", results)
