@@ -82,11 +82,19 @@ def _results(variables: Json, options: Json) -> list[model.HostResults]:
     return [model.HostResults(str(host), *_values(everything, host, names)) for host in dict.fromkeys(hosts)]
 
 
-def _values(everything: t.Mapping[str, t.Any], host: str, names: list[str | None]) -> list[t.Any]:
-    if host not in everything:  # hostvars has no working get() for a host that is not in the inventory.
+def _values(everything: t.Any, host: str, names: list[t.Any]) -> list[t.Any]:
+    if host not in everything:
         return [None] * len(names)
-    of_host = everything[host]
-    return [of_host[name] if name is not None and name in of_host else None for name in names]
+    of_host = everything.raw_get(host)
+    return [_value(everything, host, name, of_host[name]) if name in of_host else None for name in names]
+
+
+def _value(everything: t.Any, host: str, name: str, raw: t.Any) -> t.Any:
+    """A registered result as it is: looking for templates in it is wrong, and takes minutes for a large fleet.
+
+    Something else than a result may be a template that leads to one.
+    """
+    return raw if isinstance(raw, t.Mapping) else everything[host][name]
 
 
 def _basename(name: str) -> str:

@@ -189,7 +189,10 @@ def test_diff_tells_the_counts_before_and_after(play: Play) -> None:
 
 def test_a_report_on_one_audit_of_some_hosts(play: Play) -> None:
     result = play.run(
+        "--extra-vars",
+        json.dumps({"another_name": "{{ kvmops_audit_before }}"}),
         audits=True,
+        before="another_name",
         hosts=["hv-failed", "hv-nowhere"],
         formats=["json"],
         basename="audit",
