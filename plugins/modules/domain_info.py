@@ -269,7 +269,12 @@ host:
   description: What the audit was told by. RV(ignore:read_only) means that passwords and saved states could not be seen.
   returned: always
   type: dict
-  sample: {"hostname": "kvm-1", "uri": "qemu:///system", "libvirt_version": "9.0.0", "read_only": false}
+  sample:
+    hostname: kvm-1
+    uri: qemu:///system
+    libvirt_version: 9.0.0
+    read_only: false
+    audited_at: '2026-11-20T12:00:00Z'
 """
 
 from ansible.module_utils.basic import AnsibleModule

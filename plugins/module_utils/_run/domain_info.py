@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import typing as t
 from collections import Counter
+from datetime import datetime, timezone
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -65,6 +66,7 @@ def describe_host(connection: Connection) -> Record:
         "uri": connection.uri,
         "libvirt_version": connection.library_version(),
         "read_only": connection.read_only,
+        "audited_at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
 
 

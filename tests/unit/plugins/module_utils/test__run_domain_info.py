@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import typing as t
 from pathlib import Path
 
@@ -156,6 +157,7 @@ def test_a_record(host: Host, audit: Audit) -> None:
     assert found(only(result)) == ["unsolicited_pointer_change", "ungated_power_messages"]
     assert result["changed"] is False
     assert result["unmatched"] == []
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", result["host"].pop("audited_at"))
     assert result["host"] == {
         "hostname": host.connection.getHostname(),
         "uri": URI,
