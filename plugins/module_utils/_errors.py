@@ -23,6 +23,10 @@ Every message is one sentence that says what is wrong, where, and what to do abo
      +-- IncusError        Incus could not do, or could not be asked, what we wanted
           +-- IncusUnreachable   no connection, or none that can be trusted
           +-- IncusRefused       the server turned us away, or failed
+     +-- QmpError          a QEMU could not be asked over its monitor
+          +-- QmpUnreachable     no connection, or nobody who greets on it
+          +-- QmpRefused         QEMU refuses a command
+          +-- QmpLost            the connection ended in the middle
 """
 
 from __future__ import annotations
@@ -86,3 +90,24 @@ class IncusUnreachable(IncusError):
 
 class IncusRefused(IncusError):
     """The server turned us away, or failed."""
+
+
+class QmpError(ConsoleError):
+    """A QEMU could not be asked over its monitor."""
+
+
+class QmpUnreachable(QmpError):
+    """There is no connection, or nobody who greets on it."""
+
+
+class QmpRefused(QmpError):
+    """QEMU refuses a command. `kind` is its class (QEMU: qapi/error.json), `reason` QEMU's own words."""
+
+    def __init__(self, sentence: str, kind: str, reason: str) -> None:
+        super().__init__(sentence)
+        self.kind = kind
+        self.reason = reason
+
+
+class QmpLost(QmpError):
+    """The connection ended in the middle."""

@@ -16,7 +16,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
-from ansible_collections.kvmops.console.plugins.module_utils import _domain_xml, _libvirt
+from ansible_collections.kvmops.console.plugins.module_utils import _domain_xml, _image, _libvirt
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 
 Result = dict[str, t.Any]
@@ -35,40 +35,56 @@ PACKAGES = (
 
 def need_libvirt(module: AnsibleModule) -> None:
     """Make sure of libvirt's bindings and lxml: here, else under the system's Python, else end with one sentence."""
-    missing = {
-        name: trace
-        for name, trace in (("libvirt", _libvirt.LIBVIRT_TRACEBACK), ("lxml", _domain_xml.LXML_TRACEBACK))
-        if trace
-    }
+    traces = {"libvirt": _libvirt.LIBVIRT_TRACEBACK, "lxml": _domain_xml.LXML_TRACEBACK}
+    need(module, traces, "libvirt, lxml.etree", PACKAGES)
+
+
+def need(module: AnsibleModule, traces: t.Mapping[str, str | None], imports: str, packages: str) -> None:
+    """Make sure of libraries: here, else under the system's Python, else end with one sentence.
+
+    `traces`: by library, what trying to import it said (None: it is there); `imports` is how to try all at once.
+    """
+    missing = {name: trace for name, trace in traces.items() if trace}
     if not missing:
         return
     if not has_respawned():
-        interpreter = probe_interpreters_for_module(SYSTEM_PYTHONS, "libvirt, lxml.etree")
+        interpreter = probe_interpreters_for_module(SYSTEM_PYTHONS, imports)
         if interpreter and len(json.dumps(module.params)) > RESPAWN_LIMIT:
             module.fail_json(
-                msg="The arguments are too long to start this module again under the Python that has libvirt's"
-                f" bindings: set ansible_python_interpreter to {interpreter}."
+                msg=f"The arguments are too long to start this module again under the Python that has {imports}:"
+                f" set ansible_python_interpreter to {interpreter}."
             )
         if interpreter:
             respawn_module(interpreter)
     name, trace = next(iter(missing.items()))
-    module.fail_json(msg=f"{missing_required_lib(name)} Install {PACKAGES}.", exception=trace)
+    module.fail_json(msg=f"{missing_required_lib(name)} Install {packages}.", exception=trace)
 
 
-def finish(module: AnsibleModule, run: t.Callable[[AnsibleModule], Result]) -> t.NoReturn:
+def need_pictures(module: AnsibleModule) -> None:
+    """Make sure of Pillow, which reads and writes the pictures."""
+    if _image.PILLOW_TRACEBACK:
+        module.fail_json(
+            msg=f"{missing_required_lib('Pillow')} Install python3-pil (Debian, Ubuntu), python3-pillow (RHEL, Fedora)"
+            " or python3-Pillow (SUSE).",
+            exception=_image.PILLOW_TRACEBACK,
+        )
+
+
+def finish(module: AnsibleModule, run: t.Callable[[AnsibleModule], Result], records: str = "domains") -> t.NoReturn:
     """Run, and end the module.
 
-    A record with `error` makes the task fail at the end, with every record returned.
+    A record with `error` makes the task fail at the end, with every record returned; `records` is the key of their list
+    in the result.
     """
     try:
         result = run(module)
     except ConsoleError as e:
         module.fail_json(msg=str(e), exception=traceback.format_exc())
-    failed = [f"{record['name']} ({record['error']})" for record in result.get("domains", []) if record.get("error")]
+    failed = [f"{record['name']} ({record['error']})" for record in result.get(records, []) if record.get("error")]
     if not failed:
         module.exit_json(**result)
     named = "; ".join(failed[:3]) + ("; ..." if len(failed) > 3 else "")
-    module.fail_json(msg=f"{len(failed)} of {len(result['domains'])} domains failed: {named}", **result)
+    module.fail_json(msg=f"{len(failed)} of {len(result[records])} {records} failed: {named}", **result)
 
 
 def report_unmatched(module: AnsibleModule, unmatched: list[str], uri: str) -> None:

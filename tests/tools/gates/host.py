@@ -26,6 +26,8 @@ LAB_PACKAGES = (
     "qemu-utils",
     "python3-libvirt",
     "python3-lxml",
+    "python3-pil",
+    "python3-requests",
     "openssh-server",
     "openssh-client",
     "iproute2",

@@ -1,0 +1,108 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The run of kvmops.console.domain_screenshot: capture the screens of many domains at once.
+
+Private to this collection.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kvmops.console.plugins.module_utils import _domain_screens, _domain_xml, _libvirt, _screens
+from ansible_collections.kvmops.console.plugins.module_utils._concurrent import bounded_map
+from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
+from ansible_collections.kvmops.console.plugins.module_utils._libvirt import Connection, Listed
+from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import selection
+from ansible_collections.kvmops.console.plugins.module_utils._run._screen_options import (
+    check_enclosed,
+    finish_record,
+    host_allows,
+    screen_options,
+)
+from ansible_collections.kvmops.console.plugins.module_utils._run._task import (
+    need_libvirt,
+    need_pictures,
+    report_unmatched,
+)
+
+Record = dict[str, t.Any]
+
+
+def run(module: AnsibleModule) -> Record:
+    """The module's result."""
+    need_libvirt(module)
+    need_pictures(module)
+    params = module.params
+    options = screen_options(params)
+    with _libvirt.connect(params["uri"]) as connection:
+        listed, unmatched = selection(params).pick(connection.domains(), lambda domain: (domain.name, domain.uuid))
+        report_unmatched(module, unmatched, params["uri"])
+        photographer = Photographer(connection, options, params)
+        patience = params["timeout"] + (options.wait.timeout if options.wait else 0.0)
+        outcomes = bounded_map(
+            photographer.picture,
+            listed,
+            concurrency=params["concurrency"],
+            timeout=patience,
+            doing=lambda domain: f"Capturing the screen of {domain.name}",
+        )
+        records = [_record(domain, outcome) for domain, outcome in zip(listed, outcomes)]
+    check_enclosed(records)
+    return {
+        "changed": False,
+        "domains": records,
+        "summary": {
+            "domains": len(records),
+            "screens": sum(len(record["screens"]) for record in records),
+            "skipped": sum("skipped" in record for record in records),
+            "errors": sum("error" in record for record in records),
+        },
+        "unmatched": unmatched,
+    }
+
+
+def _record(domain: Listed, outcome: Record | BaseException) -> Record:
+    base = {"name": domain.name, "uuid": domain.uuid, "state": domain.state, "changed": False, "screens": []}
+    return {**base, **finish_record(outcome)}
+
+
+class Photographer:
+    """Takes the pictures of one connection's domains."""
+
+    def __init__(self, connection: Connection, options: _screens.Options, params: Record) -> None:
+        self._connection = connection
+        self._options = options
+        self._params = params
+
+    def picture(self, domain: Listed) -> Record:
+        """The screens of a domain, or why there are none. One screen's failure stays with it."""
+        if not domain.active:
+            return {"skipped": "it is off"}
+        live = _domain_xml.parse(_libvirt.live_xml(domain, self._connection))
+        privacy = _domain_screens.privacy(live)
+        if not privacy.capture or not host_allows():
+            return {"skipped": "its owner lets nobody see its screen"}
+        camera = _domain_screens.Camera(
+            self._connection,
+            domain,
+            live,
+            self._params["capture"],
+            self._params["wake"],
+            self._params["timeout"],
+        )
+        record: Record = {"screens": []}
+        try:
+            for head in _domain_screens.choose_heads(live, self._params["head"]):
+                screen = camera.screen(head, privacy.masks.get(head, ()))
+                record["screens"].append(_screens.shoot(screen, self._options))
+        except _screens.WaitFailed as e:
+            record["screens"].append(e.record)
+            record["error"] = str(e)
+        except ConsoleError as e:
+            record["error"] = f"{domain.name}: {e}" if domain.name not in str(e) else str(e)
+        return record

@@ -1,0 +1,92 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the action plugins of the screenshot modules share: pictures come home in the module's one result, as files.
+
+Private to this collection.
+
+The module puts each picture into its result; here it becomes a file, and leaves the result, so that no register, log or
+AWX event carries it. Nothing that the host says becomes part of a path as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import typing as t
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.path import makedirs_safe
+
+from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
+from ansible_collections.kvmops.console.plugins.module_utils._files import read_whole, write_whole
+from ansible_collections.kvmops.console.plugins.module_utils._screens import safe_name
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+class FetchPictures(ActionBase):  # type: ignore[misc, unused-ignore]
+    """Runs MODULE, and brings the pictures of its RECORDS home when `fetch_to` is set."""
+
+    MODULE = ""
+    RECORDS = ""
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """The module's result, with files in place of the pictures."""
+        variables = task_vars or {}
+        result: dict[str, t.Any] = super().run(tmp, variables)
+        result.update(self._execute_module(module_name=self.MODULE, task_vars=variables))
+        folder = self._task.args.get("fetch_to")
+        if folder:
+            home = os.path.join(
+                self._loader.path_dwim(str(folder)), safe_name(str(variables.get("inventory_hostname", "host")))
+            )
+            try:
+                result["changed"] = self._bring_home(result.get(self.RECORDS) or [], home)
+            except ConsoleError as e:
+                raise AnsibleActionFail(str(e)) from e
+        return result
+
+    def called(self, record: dict[str, t.Any]) -> str:
+        """What the pictures of a machine are called: by its name, unless there can be two of that name."""
+        return str(record["name"])
+
+    def _bring_home(self, records: list[dict[str, t.Any]], home: str) -> bool:
+        """Whether any file is new or another than before. In check mode nothing is written."""
+        changed = False
+        for record in records:
+            for screen in record.get("screens", []):
+                content = screen.pop("content", None)
+                if content is None:
+                    continue
+                suffix = f"-{int(screen['head'])}" if screen["head"] else ""
+                path = os.path.join(home, f"{safe_name(self.called(record))}{suffix}.png")
+                new = self._keep(path, _picture(content, screen, str(record["name"])))
+                record["changed"] = record.get("changed", False) or new
+                screen["fetched_to"] = path
+                changed = changed or new
+        return changed
+
+    def _keep(self, path: str, data: bytes) -> bool:
+        if read_whole(path) == data:
+            return False
+        if not self._task.check_mode:
+            makedirs_safe(os.path.dirname(path), 0o755)
+            write_whole(path, data, 0o644)
+        return True
+
+
+def _picture(content: str, screen: dict[str, t.Any], name: str) -> bytes:
+    """The picture in `content`, when it is what the record tells of."""
+    try:
+        data = base64.b64decode(content, validate=True)
+    except (binascii.Error, ValueError) as e:
+        raise ConsoleError(f"The picture of {name} did not arrive whole: {e}.") from e
+    if not data.startswith(_SIGNATURE) or hashlib.sha256(data).hexdigest() != screen.get("sha256"):
+        raise ConsoleError(f"The picture of {name} did not arrive whole: take it again.")
+    return data

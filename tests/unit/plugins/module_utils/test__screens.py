@@ -1,0 +1,229 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The store: sharing, whole files, history, waiting."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kvmops.console.plugins.module_utils import _image, _screens
+from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError, ImageError
+from ansible_collections.kvmops.console.plugins.module_utils._image import Picture, Rectangle
+from ansible_collections.kvmops.console.plugins.module_utils._screens import (
+    History,
+    Options,
+    Screen,
+    Shot,
+    Wait,
+    WaitFailed,
+    safe_name,
+    shoot,
+)
+
+pytest.importorskip("PIL", reason="pictures need Pillow")
+
+
+def plain(colour: int) -> Picture:
+    return Picture(4, 2, bytes((colour, 0, 0)) * 8)
+
+
+class Camera:
+    """Takes the pictures that it was given, one after the other, and the last one for ever."""
+
+    def __init__(self, *pictures: Picture) -> None:
+        self.pictures = list(pictures)
+        self.taken = 0
+
+    def take(self) -> Shot:
+        self.taken += 1
+        return Shot(self.pictures.pop(0) if len(self.pictures) > 1 else self.pictures[0], "vnc", None, 4.0)
+
+    def screen(self, name: str = "guest", head: int = 0, masks: tuple[Rectangle, ...] = ()) -> Screen:
+        return Screen(f"key-{head}", name, head, self.take, masks)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    return Options(str(tmp_path / "store"))
+
+
+def test_a_picture_is_a_file_that_its_record_tells_of(options: Options) -> None:
+    record = shoot(Camera(plain(7)).screen(), options)
+    data = Path(record["path"]).read_bytes()
+    assert record["path"] == f"{options.folder}/key-0/latest.png"
+    assert record["sha256"] == hashlib.sha256(data).hexdigest()
+    assert _image.decode(data) == plain(7)
+    assert (record["width"], record["height"], record["head"]) == (4, 2, 0)
+    assert (record["cached"], record["capture"], record["blocked_ms"]) == (False, "vnc", 4.0)
+    assert (record["changed_since_last"], record["text"], record["thumbnail_path"]) == (None, None, None)
+    assert "content" not in record
+    assert os.stat(options.folder).st_mode & 0o777 == 0o700
+
+
+def test_a_png_of_the_source_is_kept_as_it_is(options: Options) -> None:
+    png = _image.encode_png(plain(7))
+    screen = Screen("key", "guest", 0, lambda: Shot(plain(7), "screendump", png))
+    assert Path(shoot(screen, options)["path"]).read_bytes() == png
+
+
+def test_max_age_decides_who_shares(options: Options) -> None:
+    camera = Camera(plain(1), plain(2))
+    first = shoot(camera.screen(), options)
+    shared = shoot(camera.screen(), options._replace(max_age=600))
+    assert (shared["cached"], shared["sha256"], camera.taken) == (True, first["sha256"], 1)
+    fresh = shoot(camera.screen(), options)
+    assert (fresh["cached"], fresh["changed_since_last"], camera.taken) == (False, True, 2)
+    assert shoot(camera.screen(), options)["changed_since_last"] is False
+
+
+def test_who_comes_while_a_picture_is_taken_shares_it(options: Options) -> None:
+    taking, go_on = threading.Event(), threading.Event()
+    calls = []
+
+    def take() -> Shot:
+        calls.append(1)
+        taking.set()
+        assert go_on.wait(20)
+        return Shot(plain(1), "vnc")
+
+    screen = Screen("key", "guest", 0, take)
+    records = []
+    threads = [threading.Thread(target=lambda: records.append(shoot(screen, options))) for _ in range(5)]
+    threads[0].start()
+    assert taking.wait(20)
+    for thread in threads[1:]:
+        thread.start()
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(record["cached"] for record in records)[0] is False
+    assert sum(calls) < 5
+
+
+@pytest.mark.parametrize("damage", ["png", "json", "format"])
+def test_a_damaged_picture_is_not_shared(options: Options, damage: str) -> None:
+    camera = Camera(plain(1))
+    shoot(camera.screen(), options)
+    folder = Path(options.folder, "key-0")
+    if damage == "png":
+        (folder / "latest.png").write_bytes(b"")
+    elif damage == "json":
+        (folder / "latest.json").write_text("{")
+    else:
+        record = json.loads((folder / "latest.json").read_text())
+        (folder / "latest.json").write_text(json.dumps({**record, "format": 0}))
+    assert shoot(camera.screen(), options._replace(max_age=600))["cached"] is False
+    assert camera.taken == 2
+
+
+def test_a_capture_that_fails_leaves_the_last_picture(options: Options) -> None:
+    first = shoot(Camera(plain(1)).screen(), options)
+
+    def fail() -> Shot:
+        raise ImageError("The picture is cut off.")
+
+    with pytest.raises(ConsoleError, match=r"^The picture is cut off\.$"):
+        shoot(Screen("key-0", "guest", 0, fail), options)
+    assert hashlib.sha256(Path(first["path"]).read_bytes()).hexdigest() == first["sha256"]
+
+
+def test_masks_are_in_the_file_and_in_nothing_else(options: Options) -> None:
+    png = _image.encode_png(plain(9))
+    mask = Rectangle(0, 0, 4, 1)
+    record = shoot(Screen("key", "guest", 0, lambda: Shot(plain(9), "screendump", png), (mask,)), options)
+    shown = _image.decode(Path(record["path"]).read_bytes())
+    assert shown == _image.mask(plain(9), [mask])
+    assert shown.rgb[:12] != plain(9).rgb[:12]
+
+
+def test_dest_has_names_for_people(options: Options, tmp_path: Path) -> None:
+    dest = str(tmp_path / "dest")
+    first = shoot(Camera(plain(1)).screen("web-1"), options._replace(dest=dest, thumbnail=2))
+    second = shoot(Camera(plain(2)).screen("../../etc/cron.d/x", head=1), options._replace(dest=dest))
+    assert (first["path"], first["thumbnail_path"]) == (f"{dest}/web-1.png", f"{dest}/web-1-thumbnail.png")
+    assert _image.check_png(Path(first["thumbnail_path"]).read_bytes())[0] == 2
+    assert os.path.dirname(second["path"]) == dest
+    assert second["path"].endswith("-1.png")
+    assert len(os.listdir(dest)) == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".hidden", "-rf", "a/b", "a\0b", "", "\n", "büro pc 7", "x" * 300, "名" * 100, "a|b"]
+)
+def test_names_that_are_no_file_names(name: str) -> None:
+    safe = safe_name(name)
+    assert "/" not in safe
+    assert "\0" not in safe
+    assert safe[0] not in ".-"
+    assert len(safe.encode()) < 200
+    assert safe != safe_name(name + "x")
+
+
+def test_names_that_are_kept() -> None:
+    assert [safe_name(name) for name in ("web-1", "db_2.example.org", "büro")] == ["web-1", "db_2.example.org", "büro"]
+
+
+def test_the_history_keeps_what_changed_and_so_many(options: Options) -> None:
+    camera = Camera(plain(1), plain(1), plain(2), plain(3), plain(4))
+    options = options._replace(history=History(keep=2))
+    for _ in range(5):
+        shoot(camera.screen(), options)
+    past = sorted(Path(options.folder, "key-0", "history").iterdir())
+    assert [_image.decode(path.read_bytes()) for path in past] == [plain(3), plain(4)]
+
+
+def test_the_history_keeps_all_where_that_is_asked(options: Options) -> None:
+    camera = Camera(plain(1))
+    for _ in range(3):
+        shoot(camera.screen(), options._replace(history=History(keep=9, drop_identical=False)))
+    assert len(os.listdir(Path(options.folder, "key-0", "history"))) == 3
+
+
+def test_the_history_lets_go_of_what_is_too_old(options: Options) -> None:
+    camera = Camera(plain(1), plain(2))
+    options = options._replace(history=History(keep=9, keep_for=60))
+    shoot(camera.screen(), options)
+    (old,) = Path(options.folder, "key-0", "history").iterdir()
+    os.utime(old, (1, 1))
+    shoot(camera.screen(), options)
+    assert not old.exists()
+    assert len(os.listdir(old.parent)) == 1
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_screens, "PAUSE", 0.0)
+
+
+def test_waiting_for_a_change(options: Options, at_once: None) -> None:
+    camera = Camera(plain(1), plain(1), plain(1), plain(2))
+    record = shoot(camera.screen(), options._replace(wait=Wait(30, changed=True)))
+    assert camera.taken == 4
+    assert _image.decode(Path(record["path"]).read_bytes()) == plain(2)
+
+
+def test_waiting_for_a_picture(options: Options, at_once: None) -> None:
+    camera = Camera(plain(1), plain(250))
+    shoot(camera.screen(), options._replace(wait=Wait(30, image=plain(250))))
+    assert camera.taken == 2
+
+
+def test_a_wait_in_vain_has_the_last_picture(options: Options, at_once: None) -> None:
+    with pytest.raises(WaitFailed) as caught:
+        shoot(Camera(plain(1)).screen(), options._replace(wait=Wait(0, changed=True)))
+    assert str(caught.value) == "The screen of guest did not change within 0 s."
+    assert Path(caught.value.record["path"]).exists()
+
+
+def test_an_enclosed_picture_is_the_file(options: Options) -> None:
+    record = shoot(Camera(plain(1)).screen(), options._replace(enclose=True))
+    assert base64.b64decode(record["content"]) == Path(record["path"]).read_bytes()

@@ -1,0 +1,79 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Pictures become files on the controller, where nothing the host says leads astray."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
+from ansible_collections.kvmops.console.plugins.plugin_utils._fetch_pictures import FetchPictures
+
+PNG = b"\x89PNG\r\n\x1a\n and so on"
+
+
+class Fetch(FetchPictures):
+    def __init__(self, check_mode: bool = False) -> None:
+        self._task = SimpleNamespace(check_mode=check_mode)
+
+
+def record(name: str = "web-1", data: bytes = PNG, head: int = 0, **other: Any) -> dict[str, Any]:
+    screen = {
+        "head": head,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "content": base64.b64encode(data).decode(),
+        **other,
+    }
+    return {"name": name, "changed": False, "screens": [screen]}
+
+
+def test_a_picture_becomes_a_file_and_leaves_the_result(tmp_path: Path) -> None:
+    records = [record(), record("web-1", PNG + b"2", 1)]
+    assert Fetch()._bring_home(records, str(tmp_path / "kvm-1")) is True
+    assert (tmp_path / "kvm-1/web-1.png").read_bytes() == PNG
+    assert (tmp_path / "kvm-1/web-1-1.png").read_bytes() == PNG + b"2"
+    assert "content" not in str(records)
+    assert [one["screens"][0]["fetched_to"] for one in records] == [
+        str(tmp_path / "kvm-1/web-1.png"),
+        str(tmp_path / "kvm-1/web-1-1.png"),
+    ]
+    assert [one["changed"] for one in records] == [True, True]
+    again = [record()]
+    assert Fetch()._bring_home(again, str(tmp_path / "kvm-1")) is False
+    assert again[0]["changed"] is False
+
+
+def test_check_mode_writes_nothing(tmp_path: Path) -> None:
+    assert Fetch(check_mode=True)._bring_home([record()], str(tmp_path / "home")) is True
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["../../etc/cron.d/x", "/etc/passwd", "..", "a\0b"])
+def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    home = tmp_path / "home"
+    Fetch()._bring_home([record(name)], str(home))
+    assert os.listdir(tmp_path) == ["home"]
+    assert len(os.listdir(home)) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"content": "no base64!"}, {"content": base64.b64encode(b"<html>").decode()}, {"sha256": "0" * 64}],
+)
+def test_what_is_not_the_picture_that_was_told_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConsoleError, match=r"^The picture of web-1 did not arrive whole"):
+        Fetch()._bring_home([record(**wrong)], str(tmp_path / "home"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_record_without_pictures_is_left_alone(tmp_path: Path) -> None:
+    assert Fetch()._bring_home([{"name": "off", "skipped": "it is off", "screens": []}], str(tmp_path)) is False
