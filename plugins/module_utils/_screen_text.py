@@ -32,12 +32,12 @@ MOST_CURSORS = 2
 """A console's own, and a mouse's."""
 
 # Of the cells with ink in two colours, how many have to be glyphs: for a font to be tried on the whole screen, for the
-# screen to be text, and for no better font to be looked for.
-_PROMISING, _TEXT, _CERTAIN = 0.5, 0.8, 0.98
+# screen to be text, and for no better font to be looked for among the unlikely ones.
+_PROMISING, _TEXT, _GOOD = 0.5, 0.8, 0.95
 # Of all cells with ink: a boot logo has more than two colours, and text may be below it.
 _LEAST = 0.25
 _SAMPLE = 200
-# Fonts are asked for with the likeliest first, every drawing among them: if none of so many is near, none will be.
+# Fonts come with the likeliest first, every drawing among them: if none of so many is near, none will be.
 _MOST_FRUITLESS = 80
 # Pillow's Transpose.TRANSPOSE, which has another name in older versions.
 _TRANSPOSE: t.Any = 5
@@ -115,37 +115,49 @@ class _Score(t.NamedTuple):
 
 
 class _Reading(t.NamedTuple):
+    """`hits` are the score's without what is under a cursor; `cells` are the screen's, whatever the font."""
+
     score: _Score
     text: ScreenText
+    hits: int
+    cells: Counter[_Cell]
+
+
+class _Tried(t.NamedTuple):
+    """What is known of a grid: some of its cells, and its best reading so far."""
+
+    sample: Counter[_Cell]
+    reading: _Reading | None
 
 
 def read(picture: Picture, fonts: t.Iterable[Font]) -> ScreenText | None:
     """The text on `picture`, by the one of `fonts` that most cells match; None when it is no text screen.
 
-    `fonts` are asked for one after the other, until one reads (nearly) everything. A cursor's cell is read by its other
+    `fonts` are asked for one after the other, until one reads everything. A cursor's cell is read by its other
     rows and not counted as matched. A screen of one colour is None, too; one with nothing but a cursor is empty lines.
     """
     screen = flat(picture)
     if screen is None or len(screen.colours) < 2:
         return None
     best: _Reading | None = None
-    samples: dict[tuple[int, int, int], Counter[_Cell]] = {}
-    promising = False
+    tried: dict[tuple[int, int, int], _Tried] = {}
     for number, font in enumerate(fonts):
         for grid in _grids(screen, font):
-            sample = samples.get(grid[1:])
-            if sample is None:
-                sample = samples[grid[1:]] = _sample(grid)
-            if not _promises(_score(sample, font)):
+            before = tried.get(grid[1:])
+            if before is None:
+                before = tried[grid[1:]] = _Tried(_sample(grid), None)
+            if not _promises(before, font):
                 continue
-            promising = True
             reading = _read(grid, font)
+            tried[grid[1:]] = before._replace(reading=reading)
             if _is_text(reading.score) and (best is None or reading.score.share > best.score.share):
                 best = reading
-        if best and best.score.share >= _CERTAIN:
+        if best and best.score.share >= 1.0:
             break
-        if not any(map(_two_coloured, samples.values())) or (number >= _MOST_FRUITLESS and not promising):
-            return None
+        if not any(_two_coloured(one.sample) for one in tried.values()):
+            break
+        if number >= _MOST_FRUITLESS and _is_fruitless(best, tried.values()):
+            break
     return best and best.text
 
 
@@ -373,8 +385,19 @@ def _score(cells: Counter[_Cell], font: Font) -> _Score:
     return _Score(hits, readable, ink)
 
 
-def _promises(score: _Score) -> bool:
+def _promises(tried: _Tried, font: Font) -> bool:
+    """Whether the whole screen is worth reading with `font`, too: it costs a hundred times what this does."""
+    if tried.reading:
+        return _score(tried.reading.cells, font).hits > tried.reading.hits
+    score = _score(tried.sample, font)
     return score.ink <= MOST_CURSORS or score.hits >= _PROMISING * score.readable > 0
+
+
+def _is_fruitless(best: _Reading | None, tried: t.Iterable[_Tried]) -> bool:
+    """Whether the likely fonts gave a good reading, or none at all."""
+    if best:
+        return best.score.share >= _GOOD
+    return not any(one.reading for one in tried)
 
 
 def _is_text(score: _Score) -> bool:
@@ -406,9 +429,9 @@ def _read(grid: _Grid, font: Font) -> _Reading:
     for number, column, character in cursors:
         lines[number][column] = character
     # For the question whether this is text, a character under a cursor is as good as one without.
-    score = score._replace(hits=score.hits + len(cursors))
+    seen = score._replace(hits=score.hits + len(cursors))
     text = ScreenText(["".join(line).rstrip() for line in lines], cells, cells - len(missed), font.name)
-    return _Reading(score, text)
+    return _Reading(seen, text, score.hits, counted)
 
 
 def _cursors(missed: list[tuple[int, int, bytes]], grid: _Grid, font: Font) -> list[tuple[int, int, str]]:
