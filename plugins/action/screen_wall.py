@@ -1,0 +1,112 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Writes the wall of screens on the controller. Documented in plugins/modules/screen_wall.py."""
+
+from __future__ import annotations
+
+import typing as t
+from datetime import datetime, timezone
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
+from ansible_collections.kvmops.console.plugins.plugin_utils._wall import model, site
+from ansible_collections.kvmops.console.plugins.plugin_utils._wall.pictures import Rules
+
+Json = dict[str, t.Any]
+
+ARGUMENT_SPEC: Json = {
+    "dest": {"type": "path", "required": True},
+    "hosts": {"type": "list", "elements": "str"},
+    "variable": {"type": "str", "default": "kvmops_screens"},
+    "title": {"type": "str", "default": "Screens"},
+    "metrics": {"type": "path"},
+    "refresh": {"type": "int", "default": 0},
+    "thumbnail": {"type": "int", "default": 360},
+    "animate": {"type": "int", "default": 12},
+    "history": {
+        "type": "dict",
+        "options": {
+            "keep": {"type": "int", "default": 48},
+            "keep_for": {"type": "float", "default": 604800.0},
+            "max_bytes": {"type": "int", "default": 1073741824},
+        },
+    },
+}
+
+
+class ActionModule(ActionBase):  # type: ignore[misc, unused-ignore]
+    """Collects, merges, writes; never connects to a host."""
+
+    # One wall for all hosts, whether or not the task says run_once.
+    BYPASS_HOST_LOOP = True
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
+        result: Json = super().run(tmp, task_vars)
+        _validated, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+        rules = _rules(options)
+        folder = self._loader.path_dwim(options["dest"])
+        wall = model.build(
+            _results(task_vars or {}, options),
+            site.known(folder),
+            title=options["title"],
+            generated_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        metrics = self._loader.path_dwim(options["metrics"]) if options["metrics"] else None
+        try:
+            planned = site.plan(wall, folder, rules, metrics=metrics, refresh=options["refresh"])
+            if not self._task.check_mode:
+                site.apply(folder, planned)
+        except ConsoleError as error:
+            raise AnsibleActionFail(str(error)) from error
+        except OSError as error:
+            raise AnsibleActionFail(
+                f"The wall cannot be written to {folder}: {error.strerror or error} ({error.filename or folder});"
+                " choose another dest, or make that one writable on the controller."
+            ) from error
+        result.update(
+            changed=planned.changed,
+            files={name: planned.pages[name].path for name in ("html", "json", "prometheus")},
+            summary=model.flat_counts(wall),
+        )
+        return result
+
+
+def _rules(options: Json) -> Rules:
+    history = options["history"] or {name: spec["default"] for name, spec in _HISTORY.items()}
+    rules = Rules(**history, width=options["thumbnail"], animate=options["animate"])
+    if not 16 <= rules.width <= 4096:
+        raise AnsibleActionFail(f"thumbnail is a width from 16 to 4096 pixels, not {rules.width}.")
+    for name in ("keep", "keep_for", "max_bytes"):
+        if getattr(rules, name) < 0:
+            raise AnsibleActionFail(f"history.{name} is 0 or more, not {getattr(rules, name):g}.")
+    if options["refresh"] < 0 or not 0 <= rules.animate <= 200:
+        raise AnsibleActionFail("refresh is a number of seconds from 0 on, and animate a number from 0 to 200.")
+    return rules
+
+
+_HISTORY: Json = ARGUMENT_SPEC["history"]["options"]
+
+
+def _results(variables: Json, options: Json) -> list[tuple[str, t.Any]]:
+    hosts = options["hosts"] if options["hosts"] is not None else variables.get("ansible_play_hosts_all", [])
+    everything, name = variables["hostvars"], options["variable"]
+    return [(str(host), _value(everything, str(host), name)) for host in dict.fromkeys(hosts)]
+
+
+def _value(everything: t.Any, host: str, name: str) -> t.Any:
+    """A registered result as it is: in what screens say nobody is to look for templates.
+
+    Something else than a result may be a template that leads to one.
+    """
+    if host not in everything or name not in everything.raw_get(host):
+        return None
+    raw = everything.raw_get(host)[name]
+    return raw if isinstance(raw, t.Mapping) else everything[host][name]

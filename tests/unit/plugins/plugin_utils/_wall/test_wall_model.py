@@ -1,0 +1,135 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The wall as data: every screen has a status, and what a host says is not taken on trust."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from ansible_collections.kvmops.console.plugins.plugin_utils._wall import model
+
+NOW = "2026-11-20T12:00:00Z"
+SCREEN = {
+    "head": 0,
+    "fetched_to": "/w/pictures/h/a.png",
+    "sha256": "0" * 64,
+    "width": 720,
+    "height": 400,
+    "captured_at": "2026-11-20T11:59:00.500000Z",
+    "screen": {"kind": "login", "reason": "r"},
+    "text": "a login: ",
+    "unchanged_for": 3,
+}
+
+
+def build(*results: tuple[str, t.Any], previous: t.Any = None) -> dict[str, t.Any]:
+    return model.build(results, previous, title="T", generated_at=NOW)
+
+
+def running(**more: t.Any) -> dict[str, t.Any]:
+    return {"name": "a", "state": "running", "screens": [SCREEN], **more}
+
+
+def one(wall: dict[str, t.Any]) -> dict[str, t.Any]:
+    (screen,) = wall["screens"]
+    return dict(screen)
+
+
+@pytest.mark.parametrize("key", ["domains", "instances", "machines"])
+def test_a_seen_screen(key: str) -> None:
+    screen = one(build(("h", {key: [running()]})))
+    assert (screen["status"], screen["kind"], screen["text"], screen["unchanged_for"]) == (
+        "seen",
+        "login",
+        "a login:",
+        3.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "status", "note"),
+    [
+        ({"state": "shutoff", "skipped": "it is off", "screens": []}, "off", "it is off"),
+        ({"state": "Stopped", "skipped": "it is off", "screens": []}, "off", "it is off"),
+        ({"skipped": "its owner lets nobody see its screen", "screens": []}, "private", "its owner lets nobody"),
+        ({"error": "hung", "screens": []}, "failed", "hung"),
+        ({"screens": []}, "failed", "it has no screen"),
+        ({"error": "not in time"}, "failed", "not in time"),
+    ],
+)
+def test_statuses(record: dict[str, t.Any], status: str, note: str) -> None:
+    screen = one(build(("h", {"domains": [running(**record)]})))
+    assert screen["status"] == status
+    assert screen["note"].startswith(note)
+
+
+@pytest.mark.parametrize(
+    ("result", "status"),
+    [
+        ({"unreachable": True, "msg": "no route"}, "unreachable"),
+        ({"failed": True, "msg": "no libvirt"}, "failed"),
+        (None, "missing"),
+        ({"skipped": True}, "missing"),
+        ("nonsense", "missing"),
+        ({"domains": "nonsense"}, "ok"),
+    ],
+)
+def test_a_silent_host_keeps_its_last_pictures(result: t.Any, status: str) -> None:
+    first = build(("h", {"domains": [running()]}))
+    wall = build(("h", result), previous=first)
+    assert wall["hosts"][0]["status"] == status
+    if status != "ok":
+        screen = one(wall)
+        assert (screen["status"], screen["captured_at"]) == ("stale", SCREEN["captured_at"])
+
+
+def test_a_machine_that_fails_keeps_its_last_picture() -> None:
+    first = build(("h", {"domains": [running()]}))
+    result = {"failed": True, "msg": "1 failed", "domains": [running(error="hung", screens=[])]}
+    screen = one(build(("h", result), previous=first))
+    assert (screen["status"], screen["note"], screen["sha256"]) == ("failed", "hung", SCREEN["sha256"])
+
+
+@pytest.mark.parametrize("previous", [None, [], "x", {"schema_version": 2}, {"schema_version": 1, "screens": [3, {}]}])
+def test_a_wall_before_that_is_none(previous: t.Any) -> None:
+    assert build(("h", {"unreachable": True}), previous=previous)["screens"] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sha256", "../../etc/passwd"),
+        ("captured_at", "yesterday"),
+        ("captured_at", "2026-13-45T11:59:00Z"),
+        ("fetched_to", "a\0b"),
+        ("unchanged_for", float("nan")),
+        ("unchanged_for", True),
+        ("width", "720"),
+    ],
+)
+def test_nonsense_is_not_known(key: str, value: t.Any) -> None:
+    screen = one(build(("h", {"domains": [running(screens=[{**SCREEN, key: value}])]})))
+    assert screen["picture" if key == "fetched_to" else key] is None
+
+
+def test_text_is_bounded_cleaned_and_masked() -> None:
+    text = "password=geheim\n\x1b[31m" + "x" * 9000 + "\n" * 9000
+    said = one(build(("h", {"domains": [running(screens=[{**SCREEN, "text": text}])]})))["text"]
+    assert "geheim" not in said
+    assert "\x1b" not in said
+    assert len(said) <= model.LONGEST_LINE * 2 + 1
+
+
+def test_no_screen_is_there_twice() -> None:
+    assert one(build(("h", {"domains": [running(), running(state="paused")]})))["state"] == "running"
+
+
+def test_counts() -> None:
+    counts = model.flat_counts(build(("h", {"domains": [running()]}), ("i", None)))
+    assert counts["kvmops_screen_hosts"] == 2
+    assert counts["kvmops_screen_hosts_failed"] == 1
+    assert counts["kvmops_screens_seen"] == counts["kvmops_screens_login"] == counts["kvmops_screens"] == 1
