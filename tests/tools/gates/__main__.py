@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 
@@ -103,4 +104,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     os.umask(0o022)
+    # Whoever ends us means all that we started, too: gates run in sessions of their own.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from . import host
 from .gate import LIVE, STATIC, Failed, Gate, Job, Outcome
@@ -39,9 +39,11 @@ class Runner:
         self.gates = gates
         self.folder = folder
         self.rows: list[Row] = []
+        self._left = gates.copy()
         self._jobs: dict[str, tuple[Job, float]] = {}
         self._stopped = threading.Event()
         self._screen = threading.Lock()
+        self._choice = threading.Lock()
 
     def run(self) -> list[Row]:
         """Run all gates and return their rows, in the order of the gates."""
@@ -76,10 +78,23 @@ class Runner:
             last = lines[-1].strip()[:90] if lines else ""
             self._say(f"  ... {name} runs for {time.monotonic() - started:.0f} s: {last}")
 
+    def _next(self, lane: str) -> Optional[Gate]:
+        """The lane's next gate; without one of its own left, the live lane helps from the static lane's end.
+
+        Live gates stay in their lane: two of them would be in each other's way.
+        """
+        with self._choice:
+            own = [gate for gate in self._left if gate.lane == lane]
+            others = [gate for gate in self._left if gate.lane == STATIC]
+            if self._stopped.is_set() or not (own or others):
+                return None
+            gate = own[0] if own else others[-1]
+            self._left.remove(gate)
+            return gate
+
     def _lane(self, lane: str) -> None:
-        for gate in self.gates:
-            if gate.lane == lane and not self._stopped.is_set():
-                self.rows.append(self._one(gate))
+        while gate := self._next(lane):
+            self.rows.append(self._one(gate))
 
     def _one(self, gate: Gate) -> Row:
         self._say(f"start   {gate.name}")
@@ -113,7 +128,7 @@ class Runner:
 
 def table(rows: list[Row]) -> str:
     """The summary: a line a gate, the skips with their reasons, and the sum."""
-    width = max(len(row.gate) for row in rows)
+    width = max(len("gate"), *(len(row.gate) for row in rows))
     lines = ["", f"{'gate':<{width}}  result  seconds  passed  failed  skipped"]
     for row in rows:
         counts = row.outcome
