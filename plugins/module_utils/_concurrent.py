@@ -31,9 +31,9 @@ class _Outcome(t.NamedTuple):
 
 def bounded(call: t.Callable[[], R], timeout: float, doing: str) -> R:
     """What `call` returns or raises; TookTooLong ("<doing> took longer than ...") after `timeout` seconds."""
-    (outcome,) = bounded_map(lambda _item: call(), [None], concurrency=1, timeout=timeout, doing=lambda _item: doing)
+    (outcome,) = bounded_map(lambda _item: call(), [doing], concurrency=1, timeout=timeout, doing=str)
     if isinstance(outcome, BaseException):
-        raise outcome
+        raise outcome  # pylint: disable=raising-bad-type
     return outcome
 
 

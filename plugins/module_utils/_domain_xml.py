@@ -172,7 +172,7 @@ def _metadata_position(root: _Element) -> int:
 
 def _insert(parent: _Element, position: int, child: _Element) -> None:
     """Put `child` into `parent`, indented as its neighbours are."""
-    depth = sum(1 for _ in parent.iterancestors()) + 1
+    depth = sum(1 for _ancestor in parent.iterancestors()) + 1
     indent = "\n" + "  " * depth
     if position == 0:
         child.tail = parent.text if len(parent) or (parent.text or "").strip() else "\n" + "  " * (depth - 1)

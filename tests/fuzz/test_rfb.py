@@ -111,7 +111,7 @@ def updates(draw: st.DrawFn) -> bytes:
     """Draw a FramebufferUpdate of pseudo-rectangles."""
     count = draw(st.integers(0, 4))
     data = struct.pack("!BxH", 0, count)
-    for _ in range(count):
+    for _turn in range(count):
         encoding = draw(st.sampled_from([-257, -258, -259, -261, -223, -308, 0]))
         data += struct.pack("!HHHHi", draw(st.integers(0, 1)), 0, 2, 2, encoding)
         if encoding == -261:
@@ -165,7 +165,7 @@ def test_a_server_that_never_stops_is_not_kept(kind: bytes, head: bytes) -> None
     longest = max(_rfb.MOST_CUT_TEXT + 8, 6 + 65535 * 6)
     try:
         client.receive_data(HANDSHAKE + kind + head)
-        for _ in range(6):
+        for _turn in range(6):
             client.receive_data(filler)
             assert len(client._incoming) <= longest
     except (VncProtocolError, VncRefused):

@@ -112,7 +112,7 @@ class TestHost:
             for one in (host, other)
         ]
         assert names == [[host.name] * 3, [other.name] * 3]
-        assert {pid for pid, _ in host.processes()}.isdisjoint(pid for pid, _ in other.processes())
+        assert {pid for pid, _name in host.processes()}.isdisjoint(pid for pid, _name in other.processes())
         uuids = {ET.fromstring(one.virsh("capabilities")).findtext("host/uuid") for one in (host, other)}
         assert len(uuids) == 2
 
@@ -272,7 +272,7 @@ class TestDown:
             host.virsh("define", "/dev/stdin", stdin=domain_xml("left"))
             host.virsh("start", "left")
             number = _record(short_lived)["number"]
-            pids = [pid for pid, _ in host.processes()]
+            pids = [pid for pid, _name in host.processes()]
             # PID 1, libvirtd, sshd, QEMU; files, a link, and what ssh holds open
             assert len(pids) >= 4
             assert len(traces(short_lived, number)) >= 3
@@ -457,7 +457,7 @@ class TestDomains:
                 '<protocol type="raw"/></serial>'
             )
             with domain(host, domain_xml("guest", guest=True, serial=serial)):
-                connection, _ = server.accept()
+                connection, _address = server.accept()
                 with connection, connection.makefile("rb") as lines:
                     connection.settimeout(240)
                     assert any(line.strip() == b"LAB GUEST READY" for line in lines)

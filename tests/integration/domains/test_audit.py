@@ -237,7 +237,8 @@ def test_two_audits_at_once_agree(hypervisor: Any) -> None:
     hypervisor.host.exec("rm", "-rf", "/var/lib/kvmops-console/probes")
     results: list[Record] = []
     threads = [
-        threading.Thread(target=lambda: results.append(hypervisor.module("domain_info")["summary"])) for _ in range(2)
+        threading.Thread(target=lambda: results.append(hypervisor.module("domain_info")["summary"]))
+        for _turn in range(2)
     ]
     for thread in threads:
         thread.start()

@@ -228,7 +228,7 @@ class TestDebiansFault:
 
 class TestManyAtOnce:
     def test_processes_share_one_screen(self, site: Any) -> None:
-        tasks = [site.start(instances=["web"]) for _ in range(6)]
+        tasks = [site.start(instances=["web"]) for _turn in range(6)]
         screens = []
         for task in tasks:
             out, errors = task.communicate(timeout=120)

@@ -92,7 +92,7 @@ def test_one_capture_is_shared_by_all_who_ask(hypervisor: Any, text_guest: str) 
     results: list[Record] = []
     threads = [
         threading.Thread(target=lambda: results.append(only(shoot(hypervisor, max_age=600))["screens"][0]))
-        for _ in range(6)
+        for _turn in range(6)
     ]
     for thread in threads:
         thread.start()

@@ -272,7 +272,7 @@ def test_callers_at_the_same_time_probe_once(folder: Path, affected: str) -> Non
     with contextlib.ExitStack() as stack:
         callers = [
             stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-            for _ in range(4)
+            for _turn in range(4)
         ]
         for caller in callers:
             assert caller.stdin

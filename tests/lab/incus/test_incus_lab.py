@@ -57,7 +57,7 @@ class TestIncus:
     def test_runs_a_machine_that_shows_its_text(self, incus: Incus) -> None:
         vm = incus.vm("shows", "HELLO LAB")
         assert vm.state() == "Running"
-        _, log = incus.raw("GET", "/1.0/instances/shows/console")
+        _answer, log = incus.raw("GET", "/1.0/instances/shows/console")
         assert b"HELLO LAB" in log
         # In namespaces, by a QEMU that has no rights.
         owners = {Path(f"/proc/{pid}").stat().st_uid for pid in alive_in(namespace_of(incus))}

@@ -73,7 +73,7 @@ def storage_below(folder: str) -> list[str]:
     """`folder`, and the folders below it that are file systems of their own, outermost first."""
     found = {folder}
     for line in Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        _, where, kind, *_ = line.split(" ")
+        _device, where, kind, *_rest = line.split(" ")
         where = where.encode("utf-8", "surrogateescape").decode("unicode_escape")
         if where.startswith(folder + "/") and kind in STORAGE and os.path.isdir(where) and "/containers/" not in where:
             found.add(where)

@@ -167,7 +167,7 @@ def serve(listener: int) -> None:
     """Answer until nobody is left under the filter."""
     poll = select.poll()
     poll.register(listener, select.POLLIN)
-    while not any(event & select.POLLHUP for _, event in poll.poll()):
+    while not any(event & select.POLLHUP for _descriptor, event in poll.poll()):
         question = bytearray(NOTIF.size)
         try:
             fcntl.ioctl(listener, NOTIF_RECV, question)
@@ -194,7 +194,7 @@ def serve(listener: int) -> None:
 def become_server(channel: socket.socket) -> None:
     """Be the one who answers: a grandchild in a session of its own, without the caller's pipes; it ends by itself."""
     os.setsid()
-    _, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+    _data, descriptors, _flags, _address = socket.recv_fds(channel, 1, 1)
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1):
         os.dup2(nothing, number)

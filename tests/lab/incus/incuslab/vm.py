@@ -88,7 +88,7 @@ class Vm:
         wanted = text.encode("cp437")
         seen = b""
         while time.monotonic() < until:
-            _, seen = self.incus.raw("GET", f"{self._path}/console{self._query}")
+            _answer, seen = self.incus.raw("GET", f"{self._path}/console{self._query}")
             if wanted in seen:
                 return
             time.sleep(PAUSE)

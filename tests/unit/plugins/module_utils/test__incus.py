@@ -318,7 +318,7 @@ def test_a_server_that_sends_drop_by_drop(tmp_path: Path, monkeypatch: pytest.Mo
     stop = threading.Event()
 
     def drip() -> None:
-        connection, _ = listener.accept()
+        connection, _address = listener.accept()
         with connection, contextlib.suppress(OSError):
             connection.recv(65536)
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 1000000000000\r\n\r\n")
@@ -375,7 +375,7 @@ def test_threads_have_their_own_sessions(client: Client, script: Any) -> None:
 
     script.answers = [together] * 4
     seen: list[str] = []
-    threads = [threading.Thread(target=lambda: seen.append(client.status(VM))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: seen.append(client.status(VM))) for _turn in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

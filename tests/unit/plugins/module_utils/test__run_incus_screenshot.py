@@ -336,7 +336,8 @@ def test_keys_of_machines_without_uuid_are_their_own() -> None:
 def test_threads_ask_for_one_picture_of_a_machine_at_a_time(incus: FakeIncus, tmp_path: Path) -> None:
     seen: list[dict[str, Any]] = []
     threads = [
-        threading.Thread(target=lambda: seen.append(only(shoot(incus, tmp_path, instances=["a"])))) for _ in range(8)
+        threading.Thread(target=lambda: seen.append(only(shoot(incus, tmp_path, instances=["a"]))))
+        for _turn in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -373,7 +374,7 @@ def test_processes_ask_for_one_picture_of_a_machine_at_a_time(incus: FakeIncus, 
                     text=True,
                 )
             )
-            for _ in range(4)
+            for _turn in range(4)
         ]
         for task in tasks:
             assert task.stdin is not None

@@ -97,7 +97,7 @@ def test_who_comes_while_a_picture_is_taken_shares_it(options: Options) -> None:
 
     screen = Screen("key", "guest", 0, take)
     records = []
-    threads = [threading.Thread(target=lambda: records.append(shoot(screen, options))) for _ in range(5)]
+    threads = [threading.Thread(target=lambda: records.append(shoot(screen, options))) for _turn in range(5)]
     threads[0].start()
     assert taking.wait(20)
     for thread in threads[1:]:
@@ -175,7 +175,7 @@ def test_names_that_are_kept() -> None:
 def test_the_history_keeps_what_changed_and_so_many(options: Options) -> None:
     camera = Camera(plain(1), plain(1), plain(2), plain(3), plain(4))
     options = options._replace(history=History(keep=2))
-    for _ in range(5):
+    for _turn in range(5):
         shoot(camera.screen(), options)
     past = sorted(Path(options.folder, "key-0", "history").iterdir())
     assert [_image.decode(path.read_bytes()) for path in past] == [plain(3), plain(4)]
@@ -183,7 +183,7 @@ def test_the_history_keeps_what_changed_and_so_many(options: Options) -> None:
 
 def test_the_history_keeps_all_where_that_is_asked(options: Options) -> None:
     camera = Camera(plain(1))
-    for _ in range(3):
+    for _turn in range(3):
         shoot(camera.screen(), options._replace(history=History(keep=9, drop_identical=False)))
     assert len(os.listdir(Path(options.folder, "key-0", "history"))) == 3
 
