@@ -106,8 +106,8 @@ class Way(t.NamedTuple):
     ca_path: str | None = None
 
 
-def find_socket(environment: t.Mapping[str, str] = os.environ) -> str:
-    """Where Incus's own client looks for the socket (client/connection.go)."""
+def find_socket(environment: t.Mapping[str, str]) -> str:
+    """Where Incus's own client looks for the socket, by these variables (client/connection.go)."""
     named = environment.get("INCUS_SOCKET")
     if named:
         return named

@@ -9,6 +9,7 @@ Private to this collection. Documented in plugins/doc_fragments/incus.py.
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 from ansible_collections.kvmops.console.plugins.module_utils import _incus
@@ -65,7 +66,7 @@ _PACKAGES = {"PIL": "Pillow (Debian, Ubuntu: python3-pil; RHEL, Fedora: python3-
 def way(params: Params) -> Way:
     """How to reach the server that is meant. Raises InputError."""
     if params["url"] is None:
-        return _incus.unix(params["socket_path"] or _incus.find_socket())
+        return _incus.unix(params["socket_path"] or _incus.find_socket(os.environ))
     return _incus.https(
         params["url"],
         params["client_cert"],
