@@ -18,7 +18,7 @@ options:
   dest:
     description:
       - A folder on the host where people look for the pictures, named after the machine (C(NAME.png),
-        C(NAME-HEAD.png)), with
+        C(NAME~HEAD.png)), with
         whatever a file name should not have replaced. Made when it is not there.
       - When not set, the pictures are in O(store) only.
     type: path

@@ -123,6 +123,11 @@ def safe_name(name: str) -> str:
     return f"{plain or '_'}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 
+def file_stem(name: str, head: int) -> str:
+    """The name of a picture's file, without its ending; no name has a tilde, so that no two screens share a file."""
+    return safe_name(name) + (f"~{head}" if head else "")
+
+
 # --- One picture ------------------------------------------------------------------------------------------------------
 
 
@@ -231,7 +236,7 @@ def _publish(screen: Screen, options: Options, look: _Look) -> Record:
     """The record for the result, with the picture where people look for it."""
     folder = os.path.join(options.folder, screen.key)
     path = os.path.join(folder, "latest.png")
-    stem = safe_name(screen.name) + (f"-{screen.head}" if screen.head else "")
+    stem = file_stem(screen.name, screen.head)
     if options.dest is not None:
         os.makedirs(options.dest, mode=0o700, exist_ok=True)
         path = os.path.join(options.dest, f"{stem}.png")
@@ -239,7 +244,7 @@ def _publish(screen: Screen, options: Options, look: _Look) -> Record:
             write_whole(path, look.png)
     small = None
     if options.thumbnail:
-        small = os.path.join(options.dest or folder, f"{stem}-thumbnail.png" if options.dest else "thumbnail.png")
+        small = os.path.join(options.dest or folder, f"{stem}~thumbnail.png" if options.dest else "thumbnail.png")
         write_whole(small, _image.encode_png(_image.thumbnail(look.picture, options.thumbnail)))
     shown = (
         "head",

@@ -144,7 +144,7 @@ domains:
         thumbnail_path:
           description: The small picture, on the host; null without O(thumbnail).
           type: str
-          sample: /srv/screens/web-1-thumbnail.png
+          sample: /srv/screens/web-1~thumbnail.png
         sha256:
           description: Of the file.
           type: str

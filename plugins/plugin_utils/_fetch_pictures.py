@@ -24,7 +24,7 @@ from ansible.utils.path import makedirs_safe
 
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 from ansible_collections.kvmops.console.plugins.module_utils._files import read_whole, write_whole
-from ansible_collections.kvmops.console.plugins.module_utils._screens import safe_name
+from ansible_collections.kvmops.console.plugins.module_utils._screens import file_stem, safe_name
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -64,8 +64,7 @@ class FetchPictures(ActionBase):  # type: ignore[misc, unused-ignore]
                 content = screen.pop("content", None)
                 if content is None:
                     continue
-                suffix = f"-{int(screen['head'])}" if screen["head"] else ""
-                path = os.path.join(home, f"{safe_name(self.called(record))}{suffix}.png")
+                path = os.path.join(home, f"{file_stem(self.called(record), int(screen['head']))}.png")
                 new = self._keep(path, _picture(content, screen, str(record["name"])))
                 record["changed"] = record.get("changed", False) or new
                 screen["fetched_to"] = path

@@ -47,6 +47,8 @@ with contextlib.suppress(ImportError):
     from PIL import Image
 
 JPEG_QUALITY = 70
+A_CURSOR = 0.0005
+"""The share of a screen that a cursor takes at most: one cell of the 80 by 25 of the smallest text screen."""
 ANIMATION_WIDTH = 640
 ANIMATION_MILLISECONDS = 900
 """A picture. Slower than the three flashes a second that WCAG 2.3.1 allows."""
@@ -162,7 +164,7 @@ class _Work:
         if screen["status"] != SEEN or not screen["captured_at"] or self._rules.keep <= 0:
             return
         stamp = _stamp(screen["captured_at"])
-        if past and (past[-1].about["sha256"] == screen["sha256"] or past[-1].stamp >= stamp):
+        if past and (past[-1].stamp >= stamp or not _is_news(past[-1], screen, data)):
             return
         path = os.path.join(folder_of(self._root, key), f"{stamp}.png")
         about = remembered(screen)
@@ -209,7 +211,7 @@ class _Work:
         self.histories[key_of(screen)] = []
         self.removals.update(filter(os.path.lexists, [os.path.dirname(folder_of(self._root, (host, name, 0)))]))
         pictures = os.path.join(self._root, "pictures", safe_name(host))
-        own = re.compile(re.escape(safe_name(name)) + r"(-\d+)?\.png")
+        own = re.compile(re.escape(safe_name(name)) + r"(~\d+)?\.png")
         with contextlib.suppress(OSError):
             found = {os.path.join(pictures, file) for file in os.listdir(pictures) if own.fullmatch(file)}
             self.removals |= found - self._of_others
@@ -275,6 +277,19 @@ class _Work:
         for path in set(self.writes) - wanted:
             if path.endswith(".jpg"):
                 del self.writes[path]
+
+
+def _is_news(last: Entry, screen: Json, data: bytes) -> bool:
+    """Whether a screen says something else, or looks otherwise by more than a cursor that blinks."""
+    if last.about["sha256"] == screen["sha256"]:
+        return False
+    if last.about["text"] != screen["text"] or last.about["kind"] != screen["kind"]:
+        return True
+    before = read_whole(last.path)
+    try:
+        return before is None or _image.changed(_image.decode(before), _image.decode(data)) > A_CURSOR
+    except ImageError:
+        return True
 
 
 def _walks(root: str, *names: str) -> t.Iterator[tuple[str, list[str], list[str]]]:

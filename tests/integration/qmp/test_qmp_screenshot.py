@@ -195,7 +195,7 @@ def test_both_heads(start: Start, folder: Path) -> None:
     assert "failed" not in result, result
     screens = [screen for record in result["machines"] for screen in record["screens"]]
     assert [screen["head"] for screen in screens] == [0, 1]
-    assert [os.path.basename(screen["path"]) for screen in screens] == ["desk.png", "desk-1.png"]
+    assert [os.path.basename(screen["path"]) for screen in screens] == ["desk.png", "desk~1.png"]
     assert screens[0]["sha256"] != screens[1]["sha256"]
     assert (screens[1]["width"], screens[1]["height"]) == (640, 480), "QEMU's picture of a screen that is not in use"
 

@@ -25,6 +25,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._screens import (
     Shot,
     Wait,
     WaitFailed,
+    file_stem,
     safe_name,
     shoot,
 )
@@ -149,10 +150,10 @@ def test_dest_has_names_for_people(options: Options, tmp_path: Path) -> None:
     dest = str(tmp_path / "dest")
     first = shoot(Camera(plain(1)).screen("web-1"), options._replace(dest=dest, thumbnail=2))
     second = shoot(Camera(plain(2)).screen("../../etc/cron.d/x", head=1), options._replace(dest=dest))
-    assert (first["path"], first["thumbnail_path"]) == (f"{dest}/web-1.png", f"{dest}/web-1-thumbnail.png")
+    assert (first["path"], first["thumbnail_path"]) == (f"{dest}/web-1.png", f"{dest}/web-1~thumbnail.png")
     assert _image.check_png(Path(first["thumbnail_path"]).read_bytes())[0] == 2
     assert os.path.dirname(second["path"]) == dest
-    assert second["path"].endswith("-1.png")
+    assert second["path"].endswith("~1.png")
     assert len(os.listdir(dest)) == 3
 
 
@@ -166,6 +167,12 @@ def test_names_that_are_no_file_names(name: str) -> None:
     assert safe[0] not in ".-"
     assert len(safe.encode()) < 200
     assert safe != safe_name(name + "x")
+
+
+def test_no_two_screens_share_a_file() -> None:
+    stems = [file_stem("web", 0), file_stem("web", 1), file_stem("web-1", 0), file_stem("web~1", 0)]
+    assert stems[:3] == ["web", "web~1", "web-1"]
+    assert len(set(stems)) == 4
 
 
 def test_names_that_are_kept() -> None:

@@ -40,11 +40,11 @@ def test_a_picture_becomes_a_file_and_leaves_the_result(tmp_path: Path) -> None:
     records = [record(), record("web-1", PNG + b"2", 1)]
     assert Fetch()._bring_home(records, str(tmp_path / "kvm-1")) is True
     assert (tmp_path / "kvm-1/web-1.png").read_bytes() == PNG
-    assert (tmp_path / "kvm-1/web-1-1.png").read_bytes() == PNG + b"2"
+    assert (tmp_path / "kvm-1/web-1~1.png").read_bytes() == PNG + b"2"
     assert "content" not in str(records)
     assert [one["screens"][0]["fetched_to"] for one in records] == [
         str(tmp_path / "kvm-1/web-1.png"),
-        str(tmp_path / "kvm-1/web-1-1.png"),
+        str(tmp_path / "kvm-1/web-1~1.png"),
     ]
     assert [one["changed"] for one in records] == [True, True]
     again = [record()]

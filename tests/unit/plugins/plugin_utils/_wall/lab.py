@@ -59,7 +59,7 @@ class Lab:
     ) -> Json:
         """A screen's record, with its picture where `fetch_to` would have put it."""
         data = data if data is not None else png(text or "", colour="#102030" if kind == "graphics" else "black")
-        suffix = f"-{head}" if head else ""
+        suffix = f"~{head}" if head else ""
         path = self.folder / "pictures" / safe_name(host) / f"{safe_name(name)}{suffix}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
