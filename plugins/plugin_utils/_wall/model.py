@@ -17,6 +17,7 @@ import typing as t
 from collections import Counter
 from datetime import datetime, timezone
 
+from ansible_collections.kvmops.console.plugins.module_utils._incus_names import file_name
 from ansible_collections.kvmops.console.plugins.module_utils._screen_kind import KINDS
 from ansible_collections.kvmops.console.plugins.plugin_utils._report.model import (
     Json,
@@ -135,7 +136,7 @@ def _machine(host: str, record: t.Mapping[str, t.Any], earlier: list[Json]) -> l
     """A machine's screens, at least one."""
     base = {
         "host": host,
-        "name": text(record.get("name")) or "(unnamed)",
+        "name": _called(record),
         "uuid": text(record.get("uuid")),
         "state": text(record.get("state")),
     }
@@ -149,6 +150,12 @@ def _machine(host: str, record: t.Mapping[str, t.Any], earlier: list[Json]) -> l
         lost = [screen for screen in earlier if screen["name"] == base["name"] and screen["head"] not in heads]
         taken += [{**screen, **base, "status": FAILED, "note": error} for screen in lost]
     return taken or [{**pick({}, _SCREEN), **base, "status": FAILED, "note": error or "it has no screen"}]
+
+
+def _called(record: t.Mapping[str, t.Any]) -> str:
+    """A machine's name; an instance's of Incus with its project, since two projects may have the same."""
+    name, project = text(record.get("name")) or "(unnamed)", text(record.get("project"))
+    return file_name(project, name) if project else name
 
 
 def _taken(base: Json, screen: t.Mapping[str, t.Any], error: str | None) -> Json:

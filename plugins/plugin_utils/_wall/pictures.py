@@ -12,7 +12,7 @@ Below the wall's folder:
     history/HOST/NAME/HEAD/TIME.png     pictures that differ from the one before
     history/HOST/NAME/HEAD/TIME.json    what is known of each
     thumbnails/SHA256-WIDTH.jpg         small ones of both; the same picture is there once
-    machines/HOST/NAME-HEAD.gif         the last pictures of a history, one after the other
+    machines/HOST/NAME.gif              the last pictures of a history, one after the other
 
 `curate` decides, and `apply` carries out: in check mode nothing is.
 """
@@ -32,7 +32,7 @@ import typing as t
 from ansible_collections.kvmops.console.plugins.module_utils import _image
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ImageError
 from ansible_collections.kvmops.console.plugins.module_utils._files import read_whole, write_whole
-from ansible_collections.kvmops.console.plugins.module_utils._screens import safe_name
+from ansible_collections.kvmops.console.plugins.module_utils._screens import file_stem, safe_name
 from ansible_collections.kvmops.console.plugins.plugin_utils._report.model import Json
 from ansible_collections.kvmops.console.plugins.plugin_utils._wall.model import (
     PRIVATE,
@@ -139,11 +139,6 @@ class _Work:
         self.histories: dict[Key, list[Entry]] = {key_of(screen): [] for screen in wall["screens"]}
         self._others: list[Entry] = []
         self._private = {key_of(screen)[:2] for screen in wall["screens"] if screen["status"] == PRIVATE}
-        self._of_others = {
-            os.path.realpath(os.path.join(self._root, screen["picture"]))
-            for screen in wall["screens"]
-            if screen["picture"] and key_of(screen)[:2] not in self._private
-        }
         self._find_histories()
 
     # --- The pictures of now
@@ -213,8 +208,7 @@ class _Work:
         pictures = os.path.join(self._root, "pictures", safe_name(host))
         own = re.compile(re.escape(safe_name(name)) + r"(~\d+)?\.png")
         with contextlib.suppress(OSError):
-            found = {os.path.join(pictures, file) for file in os.listdir(pictures) if own.fullmatch(file)}
-            self.removals |= found - self._of_others
+            self.removals |= {os.path.join(pictures, file) for file in os.listdir(pictures) if own.fullmatch(file)}
 
     # --- The pictures of before
 
@@ -262,7 +256,7 @@ class _Work:
             if self._rules.animate < 2 or len(past) < 2:
                 continue
             some = past[-self._rules.animate :]
-            path = os.path.join(self._root, "machines", safe_name(host), f"{safe_name(name)}-{head}.gif")
+            path = os.path.join(self._root, "machines", safe_name(host), f"{file_stem(name, head)}.gif")
             if some[-1].path in self.writes or not os.path.exists(path):
                 pictures = [self.writes.get(entry.path) or read_whole(entry.path) for entry in some]
                 self.writes[path] = _gif([data for data in pictures if data])

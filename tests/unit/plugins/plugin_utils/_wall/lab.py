@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from ansible_collections.kvmops.console.plugins.module_utils._screens import safe_name
+from ansible_collections.kvmops.console.plugins.module_utils._screens import file_stem, safe_name
 from ansible_collections.kvmops.console.plugins.plugin_utils._wall import model, site
 from ansible_collections.kvmops.console.plugins.plugin_utils._wall.pictures import Rules
 
@@ -59,8 +59,7 @@ class Lab:
     ) -> Json:
         """A screen's record, with its picture where `fetch_to` would have put it."""
         data = data if data is not None else png(text or "", colour="#102030" if kind == "graphics" else "black")
-        suffix = f"~{head}" if head else ""
-        path = self.folder / "pictures" / safe_name(host) / f"{safe_name(name)}{suffix}.png"
+        path = self.folder / "pictures" / safe_name(host) / f"{file_stem(name, head)}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         return {

@@ -128,6 +128,11 @@ def test_no_screen_is_there_twice() -> None:
     assert one(build(("h", {"domains": [running(), running(state="paused")]})))["state"] == "running"
 
 
+def test_instances_of_two_projects() -> None:
+    wall = build(("h", {"instances": [running(project="default"), running(project="web")]}))
+    assert [screen["name"] for screen in wall["screens"]] == ["a", "web_a"]
+
+
 def test_counts() -> None:
     counts = model.flat_counts(build(("h", {"domains": [running()]}), ("i", None)))
     assert counts["kvmops_screen_hosts"] == 2

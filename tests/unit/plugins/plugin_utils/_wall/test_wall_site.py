@@ -87,6 +87,22 @@ def test_history_has_what_differs(lab: Lab) -> None:
     assert "shown for 60 s so far" in page
 
 
+def with_block(size: int) -> bytes:
+    image = Image.open(io.BytesIO(png("the same"))).convert("RGB")
+    image.paste("#ffffff", (100, 100, 100 + size, 100 + size))
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(("size", "news"), [(11, False), (13, True)])
+def test_a_cursor_that_blinks_is_no_news(lab: Lab, size: int, news: bool) -> None:
+    for minute, block in ((0, 0), (1, size)):
+        record = lab.domain("h", "a", "text", "the same", at=f"{at(minute)}.000000Z", data=with_block(block))
+        lab.write([("h", {"domains": [record]})], f"{at(minute)}Z")
+    assert history(lab) == (["1200", "1201"] if news else ["1200"])
+
+
 def test_history_keeps_so_many(lab: Lab) -> None:
     times(lab, range(5), Rules(keep=2))
     assert history(lab) == ["1203", "1204"]
@@ -120,7 +136,7 @@ def test_no_history_at_all(lab: Lab) -> None:
 
 def test_the_animation_has_the_last_pictures(lab: Lab) -> None:
     times(lab, range(5), Rules(animate=3))
-    with Image.open(lab.folder / "machines" / "h" / "a-0.gif") as film:
+    with Image.open(lab.folder / "machines" / "h" / "a.gif") as film:
         assert getattr(film, "n_frames", 1) == 3
     lab.write([("h", {"domains": []})])
     assert not list(lab.folder.glob("machines/*/*"))
@@ -129,6 +145,7 @@ def test_the_animation_has_the_last_pictures(lab: Lab) -> None:
 def test_what_may_not_be_seen_any_more_is_removed(lab: Lab) -> None:
     times(lab, range(3))
     other = lab.domain("h", "a-1", "text", "of another machine")
+    lab.screen("h", "a", head=1)
     private = {"name": "a", "state": "running", "skipped": "its owner lets nobody see its screen", "screens": []}
     lab.write([("h", {"domains": [private, other]})], "2026-11-20T13:00:00Z")
     assert not (lab.folder / "history" / "h" / "a").exists()
