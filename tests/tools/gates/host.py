@@ -35,7 +35,7 @@ LAB_PACKAGES = (
     "util-linux",
     "shellcheck",
 )
-BROWSER_PACKAGES = ("chromium", "chromium-driver")
+BROWSER_PACKAGES = ("chromium",)
 
 CACHE_TAG = "CACHEDIR.TAG"
 
