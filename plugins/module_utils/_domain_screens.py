@@ -102,16 +102,15 @@ class Camera:
             raise InputError("over VNC only head 0 of a domain with VNC graphics can be read: use capture screendump.")
         if self._capture != SCREENDUMP and head == 0 and self._vnc is not None and self._connection.is_local:
             try:
-                return self._read()
+                return self._read(self._vnc)
             except ConsoleError:
                 if self._capture == VNC:
                     raise
         self._wake_up()
         return self._dump(head)
 
-    def _read(self) -> Shot:
-        assert self._vnc is not None
-        descriptor = _libvirt.graphics_socket(self._domain, self._vnc, self._timeout)
+    def _read(self, index: int) -> Shot:
+        descriptor = _libvirt.graphics_socket(self._domain, index, self._timeout)
         framebuffer = _vnc.read_screen(socket.socket(fileno=descriptor), timeout=self._timeout, wake=self._wake)
         return Shot(Picture(*framebuffer), VNC)
 

@@ -385,14 +385,13 @@ def _ask_version(
 ) -> tuple[str | None, str | None]:
     """Version and package by --version, for a binary that doesn't start."""
     text = bytearray()
-    with _Process([name, "--version"], executable, (image,), user, subprocess.PIPE) as process:
-        assert process.stdout
-        with contextlib.suppress(socket.timeout):
-            while len(text) < _MOST_TOLD:
-                data = process.hear(process.stdout.fileno(), deadline)
-                if not data:
-                    break
-                text += data
+    asked = _Process([name, "--version"], executable, (image,), user, subprocess.PIPE)
+    with asked as process, contextlib.suppress(socket.timeout):
+        while process.stdout and len(text) < _MOST_TOLD:
+            data = process.hear(process.stdout.fileno(), deadline)
+            if not data:
+                break
+            text += data
     return parse_version_text(text.decode("utf-8", "replace"))
 
 

@@ -174,7 +174,8 @@ class Monitor:
     def version(self) -> tuple[int, int, int]:
         """QEMU's version, as it greets."""
         greeting = self._client.greeting
-        assert greeting is not None
+        if greeting is None:
+            raise QmpLost("QEMU has not greeted.")
         qemu: t.Any = greeting.QMP.version["qemu"]
         return (qemu["major"], qemu["minor"], qemu["micro"])
 

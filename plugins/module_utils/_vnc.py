@@ -303,12 +303,14 @@ class _Talk:
     def greet(self) -> Hello:
         """Walk through the handshake, as far as we can: not into security types that we don't speak."""
         offered = self.hear()
-        assert isinstance(offered, _rfb.SecurityOffered)
+        if not isinstance(offered, _rfb.SecurityOffered):
+            raise VncProtocolError("it speaks out of turn, before its security types.")
         version = ".".join(str(number) for number in offered.version)
         if offered.chosen is None:
             return Hello(version, offered.types, None, None, None, None)
         init = self.hear()
-        assert isinstance(init, _rfb.ServerInit)
+        if not isinstance(init, _rfb.ServerInit):
+            raise VncProtocolError("it speaks out of turn, before its desktop's size and name.")
         return Hello(version, offered.types, offered.chosen, init.name, init.width, init.height)
 
     def enter(self) -> None:

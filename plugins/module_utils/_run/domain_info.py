@@ -142,7 +142,7 @@ class Auditor:
             "owner_wants": _owner_wants(config),
             "restart_pending": bool(config is not None and live is not None)
             and list(map(_domain_xml.has_effect, live_settings)) != list(map(_domain_xml.has_effect, config_settings)),
-            **self._qemu(domain, live, config, process),
+            **self._qemu(domain, live, root if config is None else config, process),
             "saved_states": self._saved_states(domain, config_settings),
         }
 
@@ -200,14 +200,10 @@ class Auditor:
             "sasl": self._defaults.sasl,
         }
 
-    def _qemu(
-        self, domain: Listed, live: _Element | None, config: _Element | None, process: QemuProcess | None
-    ) -> Record:
-        """The verdicts, and whether the process is older than what is installed."""
-        root = config if config is not None else live
-        assert root is not None
-        emulator = _domain_xml.child_value(root, "devices/emulator")
-        types = [element.get("type") for element in _domain_xml.graphics_elements(root)]
+    def _qemu(self, domain: Listed, live: _Element | None, coming: _Element, process: QemuProcess | None) -> Record:
+        """The verdicts, and whether the process is older than what is installed; `coming` is what starts next."""
+        emulator = _domain_xml.child_value(coming, "devices/emulator")
+        types = [element.get("type") for element in _domain_xml.graphics_elements(coming)]
         if _qemu_facts.served_by_qemu_vnc(self._libvirt_version, types):
             facts = _qemu_facts.qemu_vnc_facts(emulator)
             return {"qemu": {"running": facts if live is not None else None, "next_start": facts}}

@@ -133,7 +133,7 @@ class Editor:
         self._backups = backups
         self._include_saved_states = include_saved_states
         self._check_mode = check_mode
-        self._watch = None if check_mode else DefinitionWatch(connection)
+        self._watch = DefinitionWatch(connection)
         self.diffs: list[Record] = []
 
     def edit(self, domain: Listed) -> Record:
@@ -209,7 +209,6 @@ class Editor:
 
     def _define(self, domain: Listed, plan: Plan, record: Record) -> bool:
         """Define, read again, compare. False: somebody else defined it behind us, so look again."""
-        assert self._watch is not None
         unsaid = _unsaid(plan.after)
         self._watch.ours(domain.uuid)
         try:

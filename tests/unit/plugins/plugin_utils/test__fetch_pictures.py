@@ -23,7 +23,7 @@ PNG = b"\x89PNG\r\n\x1a\n and so on"
 
 class Fetch(FetchPictures):
     def __init__(self, check_mode: bool = False) -> None:
-        self._task = SimpleNamespace(check_mode=check_mode)
+        self._task: Any = SimpleNamespace(check_mode=check_mode)
 
 
 def record(name: str = "web-1", data: bytes = PNG, head: int = 0, **other: Any) -> dict[str, Any]:
