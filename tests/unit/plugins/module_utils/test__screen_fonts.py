@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
     (fonts / "ter-122n.psf").write_bytes(psf(15))
     (fonts / "broken.psf.gz").write_bytes(b"\x1f\x8b...")
     (fonts / "README").write_text("no font")
-    (fonts / "large.psf").write_bytes(bytes(_screen_fonts._MOST_BYTES + 1))
+    (fonts / "large.psf").write_bytes(psf().ljust(_screen_fonts._MOST_BYTES + 1, b"\0"))
     (fonts / "folder.psf").mkdir()
     (tmp_path / "same").symlink_to(fonts)
     return tmp_path

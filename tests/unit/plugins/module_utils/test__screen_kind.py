@@ -32,6 +32,7 @@ OOPS = "[    2.1] BUG: unable to handle page fault for address: 0000"
         ("\n\n    Display output is not active.", "no_signal", "Display output is not active."),
         ("    Guest has not initialized the display (yet).", "no_signal", "QEMU shows its own sentence"),
         ("    This VM has no graphic display device.", "no_signal", "no graphic display device"),
+        ("Display output is not active.\n#", "text", "1999 of 2000 cells"),
         ("# echo\nDisplay output is not active.", "text", "1999 of 2000 cells"),
         (f"x\n{PANIC}\n---[ end Kernel panic", "panic", "Kernel panic - not syncing: Attempted to kill init!"),
         (f"{PANIC}\nlab login:", "panic", "Kernel panic"),
