@@ -354,7 +354,10 @@ def test_a_transient_domain(host: Host, audit: Audit) -> None:
 
 def test_check_mode_is_no_other_mode(host: Host, audit: Audit) -> None:
     fleet(host)
-    assert audit(_ansible_check_mode=True) == audit()
+    checked, audited = audit(_ansible_check_mode=True), audit()
+    for result in (checked, audited):
+        del result["host"]["audited_at"]
+    assert checked == audited
 
 
 def test_selection_and_what_it_missed(host: Host, audit: Audit) -> None:
