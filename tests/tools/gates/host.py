@@ -37,6 +37,12 @@ LAB_PACKAGES = (
 )
 BROWSER_PACKAGES = ("chromium",)
 
+
+def browser_packages() -> tuple[str, ...]:
+    """What the tests in a browser need; npm comes with some packages of Node.js, which conflict with Debian's own."""
+    return BROWSER_PACKAGES if shutil.which("npm") else (*BROWSER_PACKAGES, "npm")
+
+
 CACHE_TAG = "CACHEDIR.TAG"
 
 POLICY = Path("/usr/sbin/policy-rc.d")
