@@ -44,7 +44,8 @@ def ocr(picture: Picture, seconds: float = SECONDS) -> ScreenText | None:
     # Letters of screens are half as high as those it was taught with. Its threads only get into each other's way.
     image = encode_png(enlarged_grey(picture))
     try:
-        done = subprocess.run(
+        # This part knows nothing of Ansible, so it has no module to run commands by.
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
             [program, "stdin", "stdout", "--psm", _SPARSE, "tsv"],
             input=image,
             stdout=subprocess.PIPE,
