@@ -30,15 +30,14 @@ from ansible_collections.kvmops.console.tests.unit.plugins.module_utils.testdriv
 VIDEO = "<video><model type='vga'/></video>"
 
 
+Shoot = t.Callable[..., Result]
+
+
 @pytest.fixture
 def host() -> t.Iterator[Host]:
     host = Host()
     yield host
     host.close()
-
-
-class Shoot(t.Protocol):
-    def __call__(self, **params: t.Any) -> Result: ...
 
 
 @pytest.fixture
