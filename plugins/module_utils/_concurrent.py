@@ -19,6 +19,14 @@ import typing as t
 
 from ansible_collections.kvmops.console.plugins.module_utils._errors import TookTooLong
 
+_ABANDONED: list[threading.Thread] = []
+
+
+def left_behind() -> bool:
+    """Whether a call that was given up hangs still: then nothing that it may hold can be closed in good order."""
+    return any(thread.is_alive() for thread in _ABANDONED)
+
+
 T = t.TypeVar("T")
 R = t.TypeVar("R")
 
@@ -54,6 +62,7 @@ def bounded_map(
     results: list[R | BaseException | None] = [None] * len(items)
     waiting = list(range(len(items)))[::-1]
     running: dict[int, float] = {}
+    threads: dict[int, threading.Thread] = {}
 
     def work(index: int) -> None:
         try:
@@ -65,12 +74,14 @@ def bounded_map(
         while waiting and len(running) < concurrency:
             index = waiting.pop()
             running[index] = time.monotonic() + timeout
-            threading.Thread(target=work, args=(index,), daemon=True).start()
+            threads[index] = threading.Thread(target=work, args=(index,), daemon=True)
+            threads[index].start()
         first = min(running, key=running.__getitem__)
         try:
             outcome = outcomes.get(timeout=max(0.0, running[first] - time.monotonic()))
         except queue.Empty:
             del running[first]
+            _ABANDONED.append(threads[first])
             results[first] = TookTooLong(f"{doing(items[first])} took longer than {timeout:g} s.")
             continue
         if running.pop(outcome.place, None) is not None:  # else it was given up before

@@ -15,7 +15,7 @@ from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from urllib.parse import urlsplit
 
-from ansible_collections.kvmops.console.plugins.module_utils._concurrent import bounded
+from ansible_collections.kvmops.console.plugins.module_utils._concurrent import bounded, left_behind
 from ansible_collections.kvmops.console.plugins.module_utils._errors import LibvirtFailure
 
 try:
@@ -163,8 +163,9 @@ def connect(uri: str, read_only: bool = False) -> t.Iterator[Connection]:
     try:
         yield Connection(handle, uri, read_only)
     finally:
-        with suppress(libvirt.libvirtError):  # a libvirtd that died while we worked has closed it for us
-            handle.close()
+        if not left_behind():  # else closing would wait for the call that hangs
+            with suppress(libvirt.libvirtError):  # a libvirtd that died while we worked has closed it for us
+                handle.close()
 
 
 @contextmanager

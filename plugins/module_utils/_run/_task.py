@@ -9,7 +9,10 @@ Private to this collection.
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
+import sys
 import traceback
 import typing as t
 
@@ -17,6 +20,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
 from ansible_collections.kvmops.console.plugins.module_utils import _domain_xml, _image, _libvirt
+from ansible_collections.kvmops.console.plugins.module_utils._concurrent import left_behind
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 
 Result = dict[str, t.Any]
@@ -76,6 +80,23 @@ def finish(module: AnsibleModule, run: t.Callable[[AnsibleModule], Result], reco
     A record with `error` makes the task fail at the end, with every record returned; `records` is the key of their list
     in the result.
     """
+    try:
+        _end(module, run, records)
+    except SystemExit as e:
+        if left_behind():
+            atexit.register(_leave, int(e.code or 0))
+        raise
+
+
+def _leave(status: int) -> None:
+    """End the process as it is: Python would free what a call that hangs still holds, and hang with it."""
+    if left_behind():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _end(module: AnsibleModule, run: t.Callable[[AnsibleModule], Result], records: str) -> t.NoReturn:
     try:
         result = run(module)
     except ConsoleError as e:

@@ -210,4 +210,5 @@ def test_pictures_come_home_in_one_transfer(hypervisor: Any, text_guest: str, tm
     assert "iVBORw0KGgo" not in shown, "no picture is in the result"
     names = sorted(path.name for path in (tmp_path / "home" / "it-domains").iterdir())
     assert names == ["_etc_passwd-92dff380.png", "guest.png"]
-    assert Image.open(tmp_path / "home/it-domains/guest.png").size == (720, 400)
+    with Image.open(tmp_path / "home/it-domains/guest.png") as picture:
+        assert picture.size == (720, 400)

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from ansible_collections.kvmops.console.plugins.module_utils._concurrent import bounded, bounded_map
+from ansible_collections.kvmops.console.plugins.module_utils._concurrent import bounded, bounded_map, left_behind
 from ansible_collections.kvmops.console.plugins.module_utils._errors import TookTooLong
 
 
@@ -46,9 +46,11 @@ def test_what_hangs_is_left_behind_and_its_place_given_to_the_next() -> None:
             release.wait(60)
         return item
 
+    assert not left_behind()
     outcomes = bounded_map(
         call, ["hung-1", "a", "hung-2", "b"], concurrency=1, timeout=0.2, doing=lambda item: f"Asking {item}"
     )
+    assert left_behind()
     release.set()
     assert outcomes[1::2] == ["a", "b"]
     assert [str(outcome) for outcome in outcomes[::2]] == [
