@@ -51,13 +51,13 @@ def test(words: list[str]) -> int:
 
 
 def _live(what: str, script: str, *words: str) -> int:
-    """Run one of the repository's own programs with Ansible, libvirt's bindings and the collection at hand."""
+    """Run a program of the repository, a file or a package, with Ansible, libvirt's bindings and the collection."""
     host.require(what, root=True)
     _packages(lab=True)
     tools = venvs.make(venvs.live()) / "bin"
     base = tree.kept()
     root = base / "ansible_collections" / tree.NAMESPACE / tree.NAME
-    if not (root / script).is_file():
+    if not (root / script).exists():
         raise host.Missing(f"{script} is not in this checkout.")
     env = bare_environment(base, tools)
     env.update(PYTHONPATH=str(base), KVMOPS_REPOSITORY=str(host.REPOSITORY))
@@ -89,7 +89,7 @@ def main() -> int:
         "demo": lambda: _live("make demo", "tests/tools/demo.py", *given.words),
         "test": lambda: test(given.words),
         "bench": lambda: _live("make bench", "tests/bench/run.py", *given.words),
-        "lab-down": lambda: _live("make lab-down", "tests/lab/lab", "down", "--all"),
+        "lab-down": lambda: _live("make lab-down", "tests/lab/kvmlab", "down", "--all"),
         "docs": docs,
         "clean": clean,
     }
