@@ -204,6 +204,12 @@ def define(connection: Connection, name: str, xml: str, unsaid: t.Callable[[str]
         connection.handle.defineXML(xml)
 
 
+def find(connection: Connection, uuid: str) -> t.Any:
+    """libvirt's handle of a domain."""
+    with translated(f"Looking for the domain {uuid}"):
+        return connection.handle.lookupByUUIDString(uuid)
+
+
 def graphics_socket(domain: Listed, index: int, timeout: float = 5.0) -> int:
     """A descriptor connected to the domain's graphics `index`, past its authentication (virDomainOpenGraphicsFD).
 

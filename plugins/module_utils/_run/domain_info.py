@@ -49,13 +49,14 @@ def run(module: AnsibleModule) -> Record:
             _qemu_facts.Judge(params["probe"], params["probe_wrappers"], Cache(params["cache_dir"])),
             _qemu_conf.read(params["uri"]),
         )
+        host = describe_host(connection)
         records = [auditor.audit(domain) for domain in listed]
         return {
             "changed": False,
             "domains": records,
             "summary": summarize(records),
             "unmatched": unmatched,
-            "host": describe_host(connection),
+            "host": host,
         }
 
 
@@ -225,7 +226,10 @@ class Auditor:
                 f"the VNC server of {domain.name} can only be asked on its host, with libvirt's full rights"
             )
         power_control = _domain_xml.has_effect(elements[index].get(_domain_xml.ATTRIBUTE))
-        return _qemu_facts.ask_descriptor(_libvirt.graphics_socket(domain, index), power_control)
+        # Over a connection of its own: a QEMU that hangs takes the connection that asked for it along.
+        with _libvirt.connect(self._connection.uri) as own:
+            apart = domain._replace(handle=_libvirt.find(own, domain.uuid))
+            return _qemu_facts.ask_descriptor(_libvirt.graphics_socket(apart, index), power_control)
 
     def _saved_states(self, domain: Listed, config: t.Sequence[str | None]) -> list[Record]:
         """Where another powerControl comes back from. A snapshot may hold two domains, so each setting is compared."""
