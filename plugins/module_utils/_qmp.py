@@ -240,7 +240,7 @@ class Monitor:
             if self._client.runstate != Runstate.RUNNING:
                 raise QmpLost(self._lost("it was to tell of an event"))
             coming = asyncio.ensure_future(self._client.events.get())
-            ending = asyncio.ensure_future(self._client.runstate_changed())
+            ending = asyncio.ensure_future(self._ended())
             try:
                 await asyncio.wait((coming, ending), return_when=asyncio.FIRST_COMPLETED)
                 if coming.done():
@@ -250,6 +250,11 @@ class Monitor:
                 ending.cancel()
             return await self._next_message()
         return await self._client.events.get()
+
+    async def _ended(self) -> None:
+        # The library tells of a change only those who wait by then: a task that is yet to begin would miss it.
+        while self._client.runstate == Runstate.RUNNING:
+            await self._client.runstate_changed()
 
     def _lost(self, when: str) -> str:
         return f"The QEMU on {self.path} ended, or closed its monitor, when {when}."

@@ -369,6 +369,14 @@ def test_end_while_an_event_is_waited_for(qemu: Qemu, monitor: _qmp.Monitor) -> 
         monitor.wait_event({"SHUTDOWN"}, SECONDS)
 
 
+def test_end_right_before_an_event_is_waited_for(qemu: Qemu, monitor: _qmp.Monitor) -> None:
+    """The library notes the end in the very turn of the loop in which the wait begins."""
+    monitor.execute("query-status")
+    hang_up(monitor)
+    with pytest.raises(QmpLost, match="when it was to tell of an event"):
+        monitor.wait_event({"SHUTDOWN"}, SECONDS)
+
+
 def hang_up(monitor: _qmp.Monitor) -> None:
     """As if the other end had."""
     writer = monitor._client._writer
