@@ -229,10 +229,7 @@ class Editor:
         _libvirt.define(self._connection, domain.name, plan.before, unsaid)
         still = self._differences(domain, _domain_xml.parse(plan.before))
         record["changed"] = bool(still)
-        raise EditConflict(
-            f"libvirt changed more of {domain.name} than was asked ({', '.join(differing[:5])}): the old definition"
-            + (f" could not be put back whole; it is kept in {record['backup']}." if still else " was put back.")
-        )
+        raise EditConflict(_why_not_as_asked(domain.name, differing, still, record["backup"]))
 
     def _differences(self, domain: Listed, expected: _Element) -> list[str]:
         return _domain_xml.differences(expected, _domain_xml.parse(self._read(domain)))
@@ -294,6 +291,23 @@ class Editor:
     def _add_diff(self, label: str, lines: tuple[list[str], list[str]]) -> None:
         before, after = ("".join(f"{line}\n" for line in side) for side in lines)
         self.diffs.append({"before_header": label, "after_header": label, "before": before, "after": after})
+
+
+def _why_not_as_asked(name: str, differing: t.Sequence[str], still: t.Sequence[str], backup: str) -> str:
+    """`differing`: where the edited definition was read otherwise; `still`: where the old one was, put back."""
+    if still == differing:
+        return (
+            f"libvirt reads {name} otherwise when it is defined again, even unchanged ({_few(differing)}): it is now as"
+            f" this libvirt writes it, with powerControl as it was, and what it was is kept in {backup}. Compare the"
+            " two, and run this again."
+        )
+    return f"libvirt changed more of {name} than was asked ({_few(differing)}): the old definition " + (
+        f"could not be put back whole; it is kept in {backup}." if still else "was put back."
+    )
+
+
+def _few(differing: t.Sequence[str]) -> str:
+    return ", ".join(differing[:5]) + (", ..." if len(differing) > 5 else "")
 
 
 def _carry(carried: Setting, wanted: Setting) -> Setting:

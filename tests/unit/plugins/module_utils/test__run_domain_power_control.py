@@ -439,13 +439,37 @@ def test_a_libvirt_that_changes_more_is_put_right(host: Host, play: Play, monkey
 def test_a_libvirt_that_cannot_be_put_right_is_told(host: Host, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     host.define(titled("old"))
     define = _libvirt.define
+    titles = iter(("<title>other</title>", ""))
     monkeypatch.setattr(
-        _libvirt, "define", lambda one, name, xml, unsaid: define(one, name, xml.replace("old", "other"), unsaid)
+        _libvirt,
+        "define",
+        lambda one, name, xml, unsaid: define(one, name, xml.replace("<title>old</title>", next(titles)), unsaid),
     )
     record = only(play())
     assert record["error"].endswith(f"could not be put back whole; it is kept in {record['backup']}.")
     assert record["changed"] is True
     assert "<title>old</title>" in Path(record["backup"]).read_text(encoding="utf-8")
+
+
+def test_a_definition_that_libvirt_reads_otherwise_even_unchanged(
+    host: Host, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.define(titled("old"))
+    define = _libvirt.define
+    monkeypatch.setattr(
+        _libvirt, "define", lambda one, name, xml, unsaid: define(one, name, xml.replace("old", "other"), unsaid)
+    )
+    record = only(play())
+    assert record["error"] == (
+        "libvirt reads web-1 otherwise when it is defined again, even unchanged (/domain/title[3]/text()): it is now as"
+        f" this libvirt writes it, with powerControl as it was, and what it was is kept in {record['backup']}. Compare"
+        " the two, and run this again."
+    )
+    assert record["changed"] is True
+    assert "powerControl='yes'" in host.xml("web-1")
+    assert "<title>old</title>" in Path(record["backup"]).read_text(encoding="utf-8")
+    assert "error" not in only(play())
+    assert "powerControl='no'" in host.xml("web-1")
 
 
 def test_a_connection_that_breaks_half_way_is_told(host: Host, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
