@@ -6,13 +6,15 @@
 
 Private to this collection.
 
-Four questions, each one conversation under one deadline, each ended by an answer of the server and not by waiting:
+Conversations, each under one deadline, each ended by an answer of the server and not by waiting:
 
 - `ask_running`: a live domain's own server, over a socket that libvirt handed out. Sends no power message, reads no
 pixel.
 - `ask_server`: any server, over any way; the same, and where QEMU's acknowledgement is unknown one pixel ends it.
 - `ask_gate`: does the server answer a power message that was not negotiated? Sends XVP_REBOOT, which QEMU never obeys.
-- `verdict_of`: what the answers mean, in the words of _verdict.
+- `press`: a power message, negotiated, as noVNC's buttons send it; `is_gone` tells a server that has ended.
+
+`verdict_of` says what the answers mean, in the words of _verdict.
 """
 
 from __future__ import annotations
@@ -277,7 +279,7 @@ class _Talk:
 
     def __init__(self, stream: Stream, deadline: Deadline, client: _rfb.Client) -> None:
         self._stream = stream
-        self._deadline = deadline
+        self.deadline = deadline
         self.client = client
         self._events: list[_rfb.Event] = []
 
@@ -291,8 +293,8 @@ class _Talk:
             try:
                 due = self.client.data_to_send()
                 if due:
-                    self._stream.send(due, self._deadline.remaining())
-                data = self._stream.receive(self._deadline.remaining())
+                    self._stream.send(due, self.deadline.remaining())
+                data = self._stream.receive(self.deadline.remaining())
             except (BrokenPipeError, ConnectionResetError, ConnectionAbortedError):
                 data = b""
             if not data:
@@ -313,12 +315,13 @@ class _Talk:
             raise VncProtocolError("it speaks out of turn, before its desktop's size and name.")
         return Hello(version, offered.types, offered.chosen, init.name, init.width, init.height)
 
-    def enter(self) -> None:
+    def enter(self) -> Hello:
         """Walk through the whole handshake. Raises VncRefused when the server's security types don't let us."""
         hello = self.greet()
         if hello.security_type is None:
             types = ", ".join(_rfb.security_name(number) for number in hello.security_types)
             raise VncRefused(f"it lets nobody in without authentication; its security types are {types}.")
+        return hello
 
 
 def _converse(way: Way, deadline: Deadline, client: _rfb.Client, talk_about: Callable[[_Talk], Any]) -> Any:
@@ -349,13 +352,15 @@ class Answers(NamedTuple):
     acknowledged: bool
 
 
-def _list_power_control(talk: _Talk, *, size: tuple[int, int] | None = None) -> Answers:
+def _list_power_control(talk: _Talk, *, size: tuple[int, int] | None = None, keep: bool = False) -> Answers:
     """List -309, then -258 alone; hear until the server acknowledges -258, which comes after all that -309 brought.
 
     QEMU answers both within SetEncodings itself (ui/vnc.c, set_encodings; since 0.10). Servers that know no -258 send
-    one pixel instead when `size` is given: every server answers a request that is not incremental (7.5.3).
+    one pixel instead when `size` is given: every server answers a request that is not incremental (7.5.3). `keep`: stay
+    with -309, which power messages need; else they are over with it.
     """
-    talk.say(_rfb.set_encodings(_rfb.XVP), _rfb.set_encodings(_rfb.EXTENDED_KEY))
+    then = (_rfb.XVP, _rfb.EXTENDED_KEY) if keep else (_rfb.EXTENDED_KEY,)
+    talk.say(_rfb.set_encodings(_rfb.XVP), _rfb.set_encodings(*then))
     if size and min(size) > 0:
         talk.say(_rfb.update_request(0, 0, 1, 1))
     power_control = pointer_change = False
@@ -447,6 +452,93 @@ def ask_gate(way: Way, deadline: Deadline, *, password: str | None = None) -> bo
     gated: bool = _converse(way, deadline, _rfb.Client(password=password), talk_about)
     return gated
 
+
+# --- Power ------------------------------------------------------------------------------------------------------------
+
+NOT_OFFERED, NOT_SENT = "not_offered", "not_sent"
+REFUSED, SENT, UNANSWERED, CLOSED = "refused", "sent", "unanswered", "closed"
+
+
+class Pressed(NamedTuple):
+    """What became of a power message.
+
+    `outcome`: NOT_OFFERED; NOT_SENT (only a look was asked for); REFUSED (XVP_FAIL); SENT, and what was said after it
+    was answered without a refusal; CLOSED, the same, and then the server closed the connection; UNANSWERED, so that
+    nobody knows. `qemu`: the server can be taken for QEMU.
+    """
+
+    hello: Hello
+    qemu: bool
+    outcome: str
+
+
+def press(
+    way: Way, deadline: Deadline, code: int | None, *, password: str | None = None, watch: float = 0.0
+) -> Pressed:
+    """Send the power message `code` to a server that offers power control; None sends nothing.
+
+    A server says nothing of a success (rfbproto, xvp), but its refusal comes before the answer to what is said next.
+    `watch`: how many seconds more to see whether the server closes the connection, as one does that ends.
+    Raises VncError.
+    """
+
+    def talk_about(talk: _Talk) -> Pressed:
+        hello = talk.enter()
+        answers = _list_power_control(talk, size=(hello.width or 0, hello.height or 0), keep=True)
+        qemu = looks_like_qemu(hello, answers)
+        if not answers.power_control:
+            return Pressed(hello, qemu, NOT_OFFERED)
+        if code is None:
+            return Pressed(hello, qemu, NOT_SENT)
+        outcome = _send_power(talk, code, acknowledges=answers.acknowledged)
+        if outcome == SENT and watch and _closes(talk, watch):
+            outcome = CLOSED
+        return Pressed(hello, qemu, outcome)
+
+    pressed: Pressed = _converse(way, deadline, _rfb.Client(password=password, most_raw=_rfb.MOST_PIXEL), talk_about)
+    return pressed
+
+
+def _send_power(talk: _Talk, code: int, *, acknowledges: bool) -> str:
+    """Send the message, and after it what this server has shown to answer: -258, or else a request for a pixel."""
+    last = _rfb.set_encodings(_rfb.EXTENDED_KEY) if acknowledges else _rfb.update_request(0, 0, 1, 1)
+    answer = _rfb.EXTENDED_KEY if acknowledges else _rfb.RAW
+    talk.say(_rfb.xvp(code), last)
+    while True:
+        try:
+            event = talk.hear()
+        except (_Closed, socket.timeout):
+            return UNANSWERED
+        if isinstance(event, _rfb.Message) and event.name == "xvp" and event.fields["code"] == _rfb.XVP_FAIL:
+            return REFUSED
+        if isinstance(event, _rfb.Rectangle) and event.encoding == answer:
+            return SENT
+
+
+def _closes(talk: _Talk, seconds: float) -> bool:
+    """Whether the server closes the connection within so many seconds."""
+    talk.deadline = Deadline(seconds)
+    while True:
+        try:
+            talk.hear()
+        except _Closed:
+            return True
+        except socket.timeout:
+            return False
+
+
+def is_gone(way: Way, deadline: Deadline) -> bool:
+    """Whether no VNC server is there any more, as told at once; one that does not answer in time may be."""
+    try:
+        _converse(way, deadline, _rfb.Client(), lambda talk: talk.greet())
+    except VncUnreachable:
+        return deadline.left() > 0
+    except VncError:
+        return False
+    return False
+
+
+# --- Screens ----------------------------------------------------------------------------------------------------------
 
 MOST_SCREEN = 5120 * 2880
 """Pixels of a screen that we read; QEMU's VNC server cuts at 5120x2160 (QEMU: ui/vnc.h, VNC_MAX_WIDTH)."""

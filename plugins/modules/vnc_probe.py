@@ -16,61 +16,20 @@ description:
     (encoding -257) that makes noVNC drop the connection.
   - An answer of the server ends the conversation, so that nothing depends on timing.
   - Changes nothing, and disconnects nobody. It counts as one more connection where the server limits them.
+  - A server that wants a password when none is given, or that speaks other kinds of authentication only, is described
+    as far as it can be seen, with the verdict V(unknown).
   - For the domains of a libvirt host, M(kvmops.console.domain_info) tells more, and needs no open port.
 author:
   - The kvmops.console authors (@kvmops)
 extends_documentation_fragment:
   - kvmops.console.attributes
   - kvmops.console.attributes.info
+  - kvmops.console.vnc
 attributes:
   platform:
     platforms: posix
     support: full
-requirements:
-  - cryptography (Python library), when O(password) is used
-  - websocket-client (Python library), when O(url) is used
 options:
-  address:
-    description:
-      - The server's TCP address, as VNC viewers take it. V(host) is display 0, which is port 5900.
-        V(host:N) is display N up to 99, and port N above. V(host::N) is port N always.
-      - An IPv6 address stands in brackets, as in V([2001:db8::1]::5901).
-      - Exactly one of O(address), O(socket) and O(url) is needed.
-    type: str
-  port:
-    description:
-      - The server's TCP port. O(address) is then the host alone.
-    type: int
-  socket:
-    description:
-      - The path of the server's unix socket, on the host that the task runs on.
-    type: path
-  url:
-    description:
-      - The V(ws://) or V(wss://) URL of a WebSocket that leads to the server, such as websockify's, or QEMU's own.
-      - A token in its query is kept out of messages and results.
-    type: str
-  validate_certs:
-    description:
-      - Whether the certificate of a V(wss://) URL has to be valid.
-    type: bool
-    default: true
-  ca_path:
-    description:
-      - A file of PEM certificates to trust for a V(wss://) URL instead of the system's.
-    type: path
-  password:
-    description:
-      - The password of VNC authentication, which knows its first eight bytes only. It is used when the server does not
-        let viewers in without.
-      - A server that wants a password when none is given, or that speaks other kinds of authentication only, is
-        described as far as it can be seen, with the verdict V(unknown). A wrong password fails the task.
-    type: str
-  timeout:
-    description:
-      - How many seconds the whole conversation may take.
-    type: float
-    default: 10.0
   check_gate:
     description:
       - Also find out whether the server obeys power messages that were not negotiated (an affected QEMU does, even with

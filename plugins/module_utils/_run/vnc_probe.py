@@ -9,11 +9,10 @@ Private to this collection.
 
 from __future__ import annotations
 
-import os
 import typing as t
 
 from ansible_collections.kvmops.console.plugins.module_utils import _rfb, _vnc
-from ansible_collections.kvmops.console.plugins.module_utils._errors import InputError
+from ansible_collections.kvmops.console.plugins.module_utils._run import _vnc_options
 from ansible_collections.kvmops.console.plugins.module_utils._verdict import PROBE, UNKNOWN, Verdict
 
 if t.TYPE_CHECKING:
@@ -22,30 +21,12 @@ if t.TYPE_CHECKING:
 Params = dict[str, t.Any]
 Result = dict[str, t.Any]
 
-MOST_SECONDS = 600
-
 SUBJECT = "the VNC server"
 
 
 def vnc_probe_options() -> dict[str, t.Any]:
     """Return what AnsibleModule has to be told."""
-    return {
-        "argument_spec": {
-            "address": {"type": "str"},
-            "port": {"type": "int"},
-            "socket": {"type": "path"},
-            "url": {"type": "str"},
-            "validate_certs": {"type": "bool", "default": True},
-            "ca_path": {"type": "path"},
-            "password": {"type": "str", "no_log": True},
-            "timeout": {"type": "float", "default": 10.0},
-            "check_gate": {"type": "bool", "default": False},
-        },
-        "mutually_exclusive": [("address", "socket", "url")],
-        "required_one_of": [("address", "socket", "url")],
-        "required_by": {"port": "address"},
-        "supports_check_mode": True,
-    }
+    return _vnc_options.vnc_arguments(check_gate={"type": "bool", "default": False})
 
 
 def run(module: AnsibleModule) -> Result:
@@ -55,8 +36,8 @@ def run(module: AnsibleModule) -> Result:
 
 def probe(params: Params) -> Result:
     """Ask the server that `params` name, and describe it. Raises ConsoleError."""
-    deadline = _vnc.Deadline(_seconds(params["timeout"]))
-    way = _way(params)
+    deadline = _vnc.Deadline(_vnc_options.seconds(params))
+    way = _vnc_options.way(params)
     password = params["password"]
     hello, answers = _vnc.ask_server(way, deadline, password=password)
     if answers is None:
@@ -68,25 +49,6 @@ def probe(params: Params) -> Result:
         gated = _vnc.ask_gate(way, deadline, password=password)
     verdict = _vnc.verdict_of(SUBJECT, answers.pointer_change, answers.power_control, gated, qemu)
     return _describe(way, hello, answers, gated, reason, verdict)
-
-
-def _seconds(timeout: float) -> float:
-    if not 0 < timeout <= MOST_SECONDS:
-        raise InputError(f"timeout is {timeout:g}; it has to be more than 0 and at most {MOST_SECONDS} seconds.")
-    return timeout
-
-
-def _way(params: Params) -> _vnc.Way:
-    if params["socket"] is not None:
-        if len(os.fsencode(params["socket"])) > _vnc.LONGEST_SOCKET:
-            raise InputError(
-                f"socket has more than the {_vnc.LONGEST_SOCKET} bytes that the path of a unix socket may have: "
-                "make a shorter symbolic link to its folder."
-            )
-        return _vnc.unix(params["socket"])
-    if params["url"] is not None:
-        return _vnc.web(params["url"], validate_certs=params["validate_certs"], ca_path=params["ca_path"])
-    return _vnc.tcp(*_vnc.parse_address(params["address"], params["port"]))
 
 
 def _why_not_gate(wanted: bool, qemu: bool) -> str | None:

@@ -351,10 +351,103 @@ def test_gate_of_a_server_that_closes_too_early_is_not_told() -> None:
 
 
 def test_only_the_harmless_power_message_is_ever_sent() -> None:
-    """What the scripts above hear is all that is sent; of power messages that is code 3, once, and only by ask_gate."""
+    """What the scripts above hear is all that questions send; of power messages that is code 3, once, by ask_gate."""
     assert TRIES_GATE.count(bytes.fromhex("fa0001")) == 1
     assert TRIES_GATE.count(bytes.fromhex("fa000103")) == 1
     assert (LISTS_XVP + ASKS_A_PIXEL).count(b"\xfa") == 0
+
+
+# --- Power ------------------------------------------------------------------------------------------------------------
+
+LISTS_AND_KEEPS_XVP = hears("02 00 0001 fffffecb  02 00 0002 fffffecb fffffefe")
+OFFERS: list[Step] = [*NO_PASSWORD, desktop(), LISTS_AND_KEEPS_XVP, ASKS_A_PIXEL, says(INIT + INIT + ACKNOWLEDGES)]
+PRESSES_SHUTDOWN = hears("fa 00 01 02  02 00 0001 fffffefe")
+PRESSES_AND_ASKS_A_PIXEL = hears("fa 00 01 02  03 00 0000 0000 0001 0001")
+
+
+def press(*script: Step, code: int | None = _rfb.XVP_SHUTDOWN, **options: Any) -> _vnc.Pressed:
+    with scripted(list(script)) as way:
+        return _vnc.press(way, _vnc.Deadline(SECONDS), code, **options)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ([says(ACKNOWLEDGES)], _vnc.SENT),
+        ([says(FAIL + ACKNOWLEDGES)], _vnc.REFUSED),
+        ([says("02" + INIT + ONE_PIXEL + POINTER_CHANGE + FAIL)], _vnc.REFUSED),
+        ([says(ONE_PIXEL + INIT + ACKNOWLEDGES)], _vnc.SENT),
+        ([Closes()], _vnc.UNANSWERED),
+    ],
+)
+def test_power_message(answer: list[Step], outcome: str) -> None:
+    pressed = press(*OFFERS, PRESSES_SHUTDOWN, *answer)
+    assert (pressed.outcome, pressed.qemu, pressed.hello.name) == (outcome, True, "QEMU")
+
+
+@pytest.mark.parametrize(
+    ("code", "number"), [(_rfb.XVP_SHUTDOWN, "02"), (_rfb.XVP_REBOOT, "03"), (_rfb.XVP_RESET, "04")]
+)
+def test_each_button_sends_its_own_message(code: int, number: str) -> None:
+    pressed = press(*OFFERS, hears(f"fa 00 01 {number}  02 00 0001 fffffefe"), says(ACKNOWLEDGES), code=code)
+    assert pressed.outcome == _vnc.SENT
+
+
+def test_power_message_to_a_server_that_knows_no_acknowledgement() -> None:
+    listed: list[Step] = [*NO_PASSWORD, desktop(b"x11"), LISTS_AND_KEEPS_XVP, ASKS_A_PIXEL, says(INIT + ONE_PIXEL)]
+    sent = press(*listed, PRESSES_AND_ASKS_A_PIXEL, says(ONE_PIXEL))
+    assert (sent.outcome, sent.qemu) == (_vnc.SENT, False)
+    assert press(*listed, PRESSES_AND_ASKS_A_PIXEL, says(FAIL + ONE_PIXEL)).outcome == _vnc.REFUSED
+
+
+@pytest.mark.parametrize("answer", [ACKNOWLEDGES, POINTER_CHANGE + ACKNOWLEDGES, FAIL + ACKNOWLEDGES, ONE_PIXEL])
+def test_nothing_is_sent_to_a_server_that_does_not_offer_it(answer: str) -> None:
+    """The script hears nothing more but the end."""
+    script = [*NO_PASSWORD, desktop(), LISTS_AND_KEEPS_XVP, ASKS_A_PIXEL, says(answer)]
+    assert press(*script).outcome == _vnc.NOT_OFFERED
+
+
+def test_a_look_sends_no_power_message() -> None:
+    assert press(*OFFERS, code=None, watch=SECONDS).outcome == _vnc.NOT_SENT
+
+
+def test_power_message_that_a_server_never_answers() -> None:
+    with scripted([*OFFERS, PRESSES_SHUTDOWN]) as way:
+        assert _vnc.press(way, _vnc.Deadline(0.3), _rfb.XVP_SHUTDOWN).outcome == _vnc.UNANSWERED
+
+
+def test_server_that_ends_after_the_message_is_seen_to() -> None:
+    bell_meanwhile = says(ACKNOWLEDGES + "02")
+    assert press(*OFFERS, PRESSES_SHUTDOWN, bell_meanwhile, Closes(), watch=SECONDS).outcome == _vnc.CLOSED
+
+
+def test_server_that_goes_on_after_the_message() -> None:
+    assert press(*OFFERS, PRESSES_SHUTDOWN, says(ACKNOWLEDGES), watch=0.05).outcome == _vnc.SENT
+
+
+def test_refusal_is_not_watched() -> None:
+    assert press(*OFFERS, PRESSES_SHUTDOWN, says(FAIL), watch=SECONDS).outcome == _vnc.REFUSED
+
+
+def test_power_message_needs_to_be_let_in() -> None:
+    with pytest.raises(VncRefused, match="lets nobody in without authentication"):
+        press(*VERSION, says("0102"))
+
+
+def test_server_that_is_gone(tmp_path: Path) -> None:
+    nowhere = _vnc.unix(os.fspath(tmp_path / "v"))
+    assert _vnc.is_gone(nowhere, _vnc.Deadline(SECONDS))
+    with scripted([Closes()]) as way:
+        assert _vnc.is_gone(way, _vnc.Deadline(SECONDS)), "a proxy that has nobody behind it any more"
+
+
+def test_server_that_is_not_gone() -> None:
+    with scripted([*VERSION, says("0102")]) as way:
+        assert not _vnc.is_gone(way, _vnc.Deadline(SECONDS))
+    with scripted([*VERSION, Says(b"\0\0\0\0\x08Too many")]) as way:
+        assert not _vnc.is_gone(way, _vnc.Deadline(SECONDS))
+    with scripted([]) as way:
+        assert not _vnc.is_gone(way, _vnc.Deadline(0.05)), "one that hangs may be there"
 
 
 # --- Verdicts ---------------------------------------------------------------------------------------------------------
