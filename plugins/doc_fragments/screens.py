@@ -34,7 +34,16 @@ options:
     type: int
   text:
     description:
-      - Read what the screen says, where it shows characters.
+      - Read what the screen says, where it shows characters of a font that the host has. That is exact.
+    type: bool
+    default: false
+  ocr:
+    description:
+      - Also recognize the text of graphical screens, by Tesseract where the host has it (Debian, Ubuntu, SUSE
+        C(tesseract-ocr), Fedora C(tesseract)), within O(timeout). That is a guess, and takes seconds for each screen
+        that has changed.
+      - Without Tesseract there is a warning, and no such text.
+      - Implies O(text).
     type: bool
     default: false
   timeout:

@@ -114,8 +114,8 @@ def decode(data: bytes) -> Picture:
     raise ImageError(f"What was captured is neither a PPM (P6) nor a PNG: it starts with {data[:8]!r}.")
 
 
-def encode_png(picture: Picture) -> bytes:
-    """`picture` as a PNG.
+def encode_png(picture: Picture, few: Flat | None = None) -> bytes:
+    """`picture` as a PNG. `few` is flat(picture), where somebody has it already.
 
     Consoles have few colours: with a palette there is a third of the data to compress, and none of Pillow's choosing a
     filter for every row. Of pictures with many colours zlib's level 3 makes files about as large as Pillow's default,
@@ -124,7 +124,7 @@ def encode_png(picture: Picture) -> bytes:
     """
     require_pillow()
     out = io.BytesIO()
-    few = flat(picture)
+    few = few or flat(picture)
     if few is not None:
         image = few.pixels.copy()
         image.putpalette([value for colour in few.colours for value in colour])

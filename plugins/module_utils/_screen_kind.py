@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.kvmops.console.plugins.module_utils._image import Picture, flat
+from ansible_collections.kvmops.console.plugins.module_utils._image import Flat, Picture, flat
 from ansible_collections.kvmops.console.plugins.module_utils._screen_text import ScreenText
 
 BLANK = "blank"
@@ -22,7 +22,8 @@ LOGIN = "login"
 PANIC = "panic"
 TEXT = "text"
 GRAPHICS = "graphics"
-KINDS = (BLANK, NO_SIGNAL, BOOT_MENU, LOGIN, PANIC, TEXT, GRAPHICS)
+UNKNOWN = "unknown"
+KINDS = (BLANK, NO_SIGNAL, BOOT_MENU, LOGIN, PANIC, TEXT, GRAPHICS, UNKNOWN)
 
 # A mouse pointer on an empty screen leaves more of it in one colour than this.
 _EMPTY = 0.999
@@ -67,12 +68,15 @@ class Kind(t.NamedTuple):
     reason: str
 
 
-def classify(picture: Picture, text: ScreenText | None) -> Kind:
-    """What `picture` shows, on which `text` was read; text that was recognized (OCR) counts for what it says only."""
+def classify(picture: Picture, text: ScreenText | None, few: Flat | None = None, *, sure: bool = True) -> Kind:
+    """What `picture` shows, on which `text` was read; text that was recognized (OCR) counts for what it says only.
+
+    `few` is flat(picture), where somebody has it already. `sure`: another font would not have read more.
+    """
     said = _by_words(text) if text else None
     if said:
         return said
-    return _by_pixels(picture, text)
+    return _by_pixels(picture, text, few, sure)
 
 
 def _by_words(text: ScreenText) -> Kind | None:
@@ -96,12 +100,12 @@ def _by_words(text: ScreenText) -> Kind | None:
     return None
 
 
-def _by_pixels(picture: Picture, text: ScreenText | None) -> Kind:
+def _by_pixels(picture: Picture, text: ScreenText | None, few: Flat | None, sure: bool) -> Kind:
     if text and text.font and text.text:
         return Kind(TEXT, f"{text.matched} of {text.cells} cells are characters of the font {text.font}.")
     if text and text.font:
         return Kind(BLANK, "There is nothing on the text screen but a cursor.")
-    few = flat(picture)
+    few = few or flat(picture)
     if few is None:
         return Kind(GRAPHICS, "The picture has more colours than a text screen.")
     if len(few.colours) == 1:
@@ -109,4 +113,7 @@ def _by_pixels(picture: Picture, text: ScreenText | None) -> Kind:
     share = few.pixels.histogram()[0] / (picture.width * picture.height)
     if share >= _EMPTY:
         return Kind(BLANK, f"{share:.2%} of the pixels have the same colour, #{bytes(few.colours[0]).hex()}.")
+    if not sure:
+        colours = len(few.colours)
+        return Kind(UNKNOWN, f"The picture has {colours} colours, so it may be text in another font: ask for the text.")
     return Kind(GRAPHICS, f"The picture has {len(few.colours)} colours, and no text was read on it.")

@@ -18,6 +18,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._image import Pictu
 from ansible_collections.kvmops.console.plugins.module_utils._screen_text import ScreenText
 
 PROGRAM = "tesseract"
+INSTALL = "install tesseract-ocr (Debian, Ubuntu, SUSE) or tesseract (Fedora; RHEL: from EPEL), or leave ocr out."
 SECONDS = 30.0
 SURE = 60.0
 """A word that Tesseract is surer of than this, in per cent, counts as matched."""
@@ -26,6 +27,7 @@ SURE = 60.0
 _SPARSE = "11"
 # The columns of its table: level, page, block, paragraph, line, word, left, top, width, height, confidence, text.
 _COLUMNS = 12
+_FIRST = "level\t"
 
 
 class _Word(t.NamedTuple):
@@ -36,10 +38,15 @@ class _Word(t.NamedTuple):
     text: str
 
 
+def is_installed() -> bool:
+    """Whether there is a Tesseract."""
+    return shutil.which(PROGRAM) is not None
+
+
 def ocr(picture: Picture, seconds: float = SECONDS) -> ScreenText | None:
-    """The words on `picture`; None when there are none, or without Tesseract, or when it fails or takes `seconds`."""
+    """The words on `picture`, if any; None without Tesseract, or when it fails or takes `seconds`."""
     program = shutil.which(PROGRAM)
-    if program is None:
+    if program is None or seconds <= 0:
         return None
     # Letters of screens are half as high as those it was taught with. Its threads only get into each other's way.
     image = encode_png(enlarged_grey(picture))
@@ -62,7 +69,9 @@ def ocr(picture: Picture, seconds: float = SECONDS) -> ScreenText | None:
 
 
 def parse(table: str) -> ScreenText | None:
-    """The text of Tesseract's table (tsv): words that stand at the same height are one line; None for no words."""
+    """The text of Tesseract's table (tsv): words that stand at the same height are one line. None for no table."""
+    if not table.startswith(_FIRST):
+        return None
     words = sorted(filter(None, map(_word, table.splitlines())), key=lambda word: word.top + word.height / 2)
     lines: list[list[_Word]] = []
     for word in words:
@@ -71,8 +80,6 @@ def parse(table: str) -> ScreenText | None:
             lines[-1].append(word)
         else:
             lines.append([word])
-    if not words:
-        return None
     told = [" ".join(word.text for word in sorted(line, key=lambda word: word.left)) for line in lines]
     return ScreenText(told, len(words), sum(word.sure >= SURE for word in words))
 

@@ -130,13 +130,14 @@ class _Tried(t.NamedTuple):
     reading: _Reading | None
 
 
-def read(picture: Picture, fonts: t.Iterable[Font]) -> ScreenText | None:
+def read(picture: Picture, fonts: t.Iterable[Font], few: Flat | None = None) -> ScreenText | None:
     """The text on `picture`, by the one of `fonts` that most cells match; None when it is no text screen.
 
     `fonts` are asked for one after the other, until one reads everything. A cursor's cell is read by its other
     rows and not counted as matched. A screen of one colour is None, too; one with nothing but a cursor is empty lines.
+    `few` is flat(picture), where somebody has it already.
     """
-    screen = flat(picture)
+    screen = few or flat(picture)
     if screen is None or len(screen.colours) < 2:
         return None
     best: _Reading | None = None

@@ -9,6 +9,7 @@ Private to this collection.
 Every screen has a folder of its own in the store (mode 0700: a console may show secrets):
 
     lock          held while a picture is taken; callers who come meanwhile wait, and share it
+    ocr           held while its text is recognized, which takes seconds: pictures can be taken meanwhile
     latest.png    the last picture
     latest.json   what is known of it
     history/      earlier ones, named by their time
@@ -25,7 +26,7 @@ import time
 import typing as t
 from datetime import datetime, timezone
 
-from ansible_collections.kvmops.console.plugins.module_utils import _image, _screen_fonts, _screen_kind, _screen_text
+from ansible_collections.kvmops.console.plugins.module_utils import _image, _screen_reading
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 from ansible_collections.kvmops.console.plugins.module_utils._files import (
     locked,
@@ -34,10 +35,17 @@ from ansible_collections.kvmops.console.plugins.module_utils._files import (
     write_whole,
 )
 from ansible_collections.kvmops.console.plugins.module_utils._image import Picture, Rectangle
+from ansible_collections.kvmops.console.plugins.module_utils._screen_reading import (
+    GLANCE,
+    OCR,
+    READ,
+    RECOGNIZED,
+    Reading,
+)
 
 Record = dict[str, t.Any]
 
-FORMAT = 1
+FORMAT = 2
 """Of latest.json; another one is as good as none."""
 
 
@@ -82,7 +90,8 @@ class Wait(t.NamedTuple):
 class Options(t.NamedTuple):
     """`folder` is the store, `dest` where people look for the pictures (None: in the store). Ages are in seconds.
 
-    `enclose` puts each picture into its record (base64), for an action plugin to take home.
+    `ocr`: recognize the text of screens whose characters no font has. `enclose` puts each picture into its record
+    (base64), for an action plugin to take home.
     """
 
     folder: str
@@ -90,6 +99,7 @@ class Options(t.NamedTuple):
     max_age: float = 0.0
     thumbnail: int | None = None
     text: bool = False
+    ocr: bool = False
     history: History = History()
     wait: Wait | None = None
     timeout: float = 30.0
@@ -131,28 +141,45 @@ def file_stem(name: str, head: int) -> str:
 # --- One picture ------------------------------------------------------------------------------------------------------
 
 
-class _Look(t.NamedTuple):
+class _Look:
     """A record, and the picture it tells of; `cached` says that it was somebody else's."""
 
-    record: Record
-    png: bytes
-    picture: Picture
-    cached: bool
+    def __init__(self, record: Record, png: bytes, cached: bool, picture: Picture | None = None) -> None:
+        self.record = record
+        self.png = png
+        self.cached = cached
+        self._picture = picture
+
+    @property
+    def picture(self) -> Picture:
+        """Few who share a picture want to see its pixels."""
+        if self._picture is None:
+            self._picture = _image.decode(self.png)
+        return self._picture
+
+    @property
+    def reading(self) -> Reading:
+        """What is known of what it says."""
+        return Reading(**self.record["reading"])
 
 
 def _look(screen: Screen, options: Options, max_age: float) -> _Look:
     """Take a picture, or share one that is at most `max_age` old or was taken while we waited for our turn."""
-    arrived = time.time()
+    arrived, deadline = time.time(), time.monotonic() + options.timeout
     folder = private_folder(os.path.join(private_folder(options.folder, "folder"), screen.key), "folder")
+    depth = READ if options.text else GLANCE
     with locked(os.path.join(folder, "lock"), options.timeout):
         known = _known(folder)
-        if known is not None and known.record["epoch"] >= arrived - max_age:
+        if known is None or known.record["epoch"] < arrived - max_age:
+            look = _take(screen, folder, known, depth, options.history)
+        elif known.reading.depth < depth:
             look = known
-        else:
-            look = _take(screen, folder, known, options.history)
-        if options.text and "text" not in look.record:
-            _read(look)
+            _note(look, _screen_reading.read(look.picture, depth))
             _write_record(folder, look.record)
+        else:
+            look = known
+    if options.text and options.ocr and look.reading.text is None and look.reading.depth < RECOGNIZED:
+        _recognize(folder, look, deadline)
     return look
 
 
@@ -164,23 +191,21 @@ def _known(folder: str) -> _Look | None:
         record = json.loads(data or b"null")
         if png is None or record["format"] != FORMAT or record["sha256"] != hashlib.sha256(png).hexdigest():
             return None
-        return _Look(record, png, _image.decode(png), True)
-    except (ValueError, KeyError, TypeError, ConsoleError):
+        Reading(**record["reading"])
+        return _Look(record, png, True)
+    except (ValueError, KeyError, TypeError):
         return None
 
 
-def _take(screen: Screen, folder: str, before: _Look | None, history: History) -> _Look:
+def _take(screen: Screen, folder: str, before: _Look | None, depth: int, history: History) -> _Look:
     shot = screen.take()
     picture = _image.mask(shot.picture, screen.masks) if screen.masks else shot.picture
-    png = shot.png if shot.png is not None and not screen.masks else _image.encode_png(picture)
     now = time.time()
     digest = _image.digest(picture)
     changed = None if before is None else before.record["pixels"] != digest
-    kind, reason = _screen_kind.classify(picture, None)
     record: Record = {
         "format": FORMAT,
         "head": screen.head,
-        "sha256": hashlib.sha256(png).hexdigest(),
         "pixels": digest,
         "width": picture.width,
         "height": picture.height,
@@ -189,24 +214,49 @@ def _take(screen: Screen, folder: str, before: _Look | None, history: History) -
         "since": now if before is None or changed else before.record["since"],
         "capture": shot.capture,
         "blocked_ms": shot.blocked_ms,
-        "screen": {"kind": kind, "reason": reason},
         "changed_since_last": changed,
     }
-    write_whole(os.path.join(folder, "latest.png"), png)
-    _write_record(folder, record)
-    _remember(folder, record, png, history)
-    return _Look(record, png, picture, False)
+    if before is not None and not changed:
+        # The same pixels are the same file, and say the same.
+        look = _Look({**before.record, **record}, before.png, False, picture)
+        if look.reading.depth < depth:
+            _note(look, _screen_reading.read(picture, depth))
+    else:
+        few = _image.flat(picture)
+        png = shot.png if shot.png is not None and not screen.masks else _image.encode_png(picture, few)
+        look = _Look({**record, "sha256": hashlib.sha256(png).hexdigest()}, png, False, picture)
+        _note(look, _screen_reading.read(picture, depth, few))
+        write_whole(os.path.join(folder, "latest.png"), png)
+    _write_record(folder, look.record)
+    _remember(folder, look.record, look.png, history)
+    return look
 
 
-def _read(look: _Look) -> None:
-    """Add what the screen says, and what kind it is in the light of that."""
-    read = _screen_text.read(look.picture, _screen_fonts.load_fonts())
-    kind, reason = _screen_kind.classify(look.picture, read)
-    look.record.update(
-        text="\n".join(read.lines) if read else None,
-        text_confidence=round(read.matched / read.cells, 4) if read and read.cells else None,
-        screen={"kind": kind, "reason": reason},
-    )
+def _recognize(folder: str, look: _Look, deadline: float) -> None:
+    """Add what text recognition sees. Somebody else may have done that meanwhile, or have taken another picture."""
+    with locked(os.path.join(folder, "ocr"), max(0.0, deadline - time.monotonic())):
+        known = _known(folder)
+        if known is not None and _are_alike(known, look) and known.reading.depth >= RECOGNIZED:
+            _note(look, known.reading)
+            return
+        _note(look, _screen_reading.recognize(look.picture, look.reading, deadline - time.monotonic() - _AFTERWARDS))
+        with locked(os.path.join(folder, "lock"), max(0.0, deadline - time.monotonic())):
+            known = _known(folder)
+            if known is not None and _are_alike(known, look):
+                _note(known, look.reading)
+                _write_record(folder, known.record)
+
+
+_AFTERWARDS = 1.0
+"""Seconds that are left of a caller's time when text recognition is ended."""
+
+
+def _are_alike(one: _Look, other: _Look) -> bool:
+    return bool(one.record["pixels"] == other.record["pixels"])
+
+
+def _note(look: _Look, reading: Reading) -> None:
+    look.record["reading"] = reading._asdict()
 
 
 def _write_record(folder: str, record: Record) -> None:
@@ -254,9 +304,9 @@ def _publish(screen: Screen, options: Options, look: _Look) -> Record:
         "captured_at",
         "capture",
         "blocked_ms",
-        "screen",
         "changed_since_last",
     )
+    reading, said = look.reading, _said(look, options)
     enclosed = {"content": base64.b64encode(look.png).decode()} if options.enclose else {}
     return {
         **{key: look.record[key] for key in shown},
@@ -265,9 +315,17 @@ def _publish(screen: Screen, options: Options, look: _Look) -> Record:
         "thumbnail_path": small,
         "cached": look.cached,
         "unchanged_for": round(look.record["epoch"] - look.record["since"], 3),
-        "text": look.record.get("text") if options.text else None,
-        "text_confidence": look.record.get("text_confidence") if options.text else None,
+        "screen": {"kind": reading.kind, "reason": reading.reason},
+        "text": said.text if said else None,
+        "text_confidence": said.confidence if said else None,
+        "text_source": said.source if said else None,
     }
+
+
+def _said(look: _Look, options: Options) -> Reading | None:
+    """What the screen says to this caller, who may not have asked for what was recognized for somebody else."""
+    reading = look.reading
+    return None if not options.text or (reading.source == OCR and not options.ocr) else reading
 
 
 # --- Waiting ----------------------------------------------------------------------------------------------------------
@@ -281,7 +339,7 @@ def _wait(screen: Screen, options: Options, wait: Wait) -> Record:
     deadline = time.monotonic() + wait.timeout
     options = options._replace(text=options.text or wait.text is not None)
     first = look = _look(screen, options, options.max_age)
-    while not _shows(look, first, wait):
+    while not _shows(look, first, wait, options):
         if time.monotonic() >= deadline:
             sentence = f"The screen of {screen.name} did not {_wanted(wait)} within {wait.timeout:g} s."
             raise WaitFailed(sentence, _publish(screen, options, look))
@@ -290,9 +348,10 @@ def _wait(screen: Screen, options: Options, wait: Wait) -> Record:
     return _publish(screen, options, look)
 
 
-def _shows(look: _Look, first: _Look, wait: Wait) -> bool:
+def _shows(look: _Look, first: _Look, wait: Wait, options: Options) -> bool:
     if wait.text is not None:
-        return re.search(wait.text, look.record.get("text") or "", re.MULTILINE) is not None
+        said = _said(look, options)
+        return re.search(wait.text, (said and said.text) or "", re.MULTILINE) is not None
     if wait.still is not None:
         return bool(look.record["epoch"] - look.record["since"] >= wait.still)
     if wait.changed:

@@ -170,7 +170,10 @@ instances:
           description: Always null; Incus does not tell for how long the guest's QEMU was held up.
           type: float
         screen:
-          description: What kind of screen it seems to be, and why. A hint.
+          description:
+            - What kind of screen it seems to be, and why. A hint.
+            - V(blank), V(no_signal), V(boot_menu), V(login), V(panic), V(text), V(graphics), or V(unknown) where the
+              text would have to be read to tell, which O(text) does.
           type: dict
           sample: {"kind": "login", "reason": "a line ends with \"login:\""}
         text:
@@ -178,9 +181,13 @@ instances:
           type: str
           sample: "Debian GNU/Linux 12 web-1 tty1\n\nweb-1 login:"
         text_confidence:
-          description: The share of its cells that are known characters, from 0 to 1.
+          description: The share of its cells that are known characters, or of its words that were recognized surely.
           type: float
           sample: 0.9995
+        text_source:
+          description: V(glyphs) for text that is exact, V(ocr) for text that was recognized; null without text.
+          type: str
+          sample: glyphs
         changed_since_last:
           description: Whether it differs from the picture before; null for the first.
           type: bool

@@ -13,7 +13,9 @@ import json
 import re
 import typing as t
 
-from ansible_collections.kvmops.console.plugins.module_utils import _image
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kvmops.console.plugins.module_utils import _image, _screen_ocr
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError, InputError
 from ansible_collections.kvmops.console.plugins.module_utils._files import read_whole
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import state_directory
@@ -33,6 +35,7 @@ def screen_spec(**more: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
         "max_age": {"type": "float", "default": 0.0},
         "thumbnail": {"type": "int"},
         "text": {"type": "bool", "default": False},
+        "ocr": {"type": "bool", "default": False},
         "timeout": {"type": "float", "default": 30.0},
         "concurrency": {"type": "int", "default": 8},
         "fetch_to": {"type": "path"},
@@ -61,18 +64,24 @@ def screen_spec(**more: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
     }
 
 
-def screen_options(params: Params) -> Options:
+def screen_options(module: AnsibleModule) -> Options:
     """What the play asks for. Raises InputError."""
+    params = module.params
     _positive(params, "timeout", "concurrency", "thumbnail")
     if params["max_age"] < 0:
         raise InputError(f"max_age is a number of seconds, not {params['max_age']:g}: use 0 for a new picture.")
+    if params["ocr"] and not _screen_ocr.is_installed():
+        module.warn(
+            f"Text on graphical screens is not recognized, since this host has no Tesseract: {_screen_ocr.INSTALL}"
+        )
     history = params["history"] or {}
     return Options(
         folder=params["store"] or state_directory("screens"),
         dest=params["dest"],
         max_age=params["max_age"],
         thumbnail=params["thumbnail"],
-        text=params["text"],
+        text=params["text"] or params["ocr"],
+        ocr=params["ocr"],
         history=History(**history) if history else History(),
         wait=_wait(params["wait_for"]),
         timeout=params["timeout"],

@@ -38,7 +38,7 @@ def run(module: AnsibleModule) -> Record:
     need_libvirt(module)
     need_pictures(module)
     params = module.params
-    options = screen_options(params)
+    options = screen_options(module)
     with _libvirt.connect(params["uri"]) as connection:
         listed, unmatched = selection(params).pick(connection.domains(), lambda domain: (domain.name, domain.uuid))
         report_unmatched(module, unmatched, params["uri"])

@@ -43,7 +43,7 @@ def run(module: AnsibleModule) -> Record:
     """The module's result."""
     _incus_options.need_requests(module, PIL=_image.PILLOW_TRACEBACK)
     params = module.params
-    options = screen_options(params)
+    options = screen_options(module)
     way = _incus_options.way(params)
     with Client(way, params["timeout"]) as client:
         server = client.server()

@@ -62,7 +62,7 @@ def run(module: AnsibleModule) -> Record:
     need_pictures(module)
     _need_qmp(module)
     params = module.params
-    options = screen_options(params)
+    options = screen_options(module)
     machines = read_machines(params["sockets"])
     camera = _Camera(options, WAKE[params["wake"]])
     outcomes = bounded_map(

@@ -15,8 +15,9 @@ import pytest
 libvirt = pytest.importorskip("libvirt", reason="needs libvirt's Python bindings, which only the system's Python has")
 pytest.importorskip("PIL", reason="pictures need Pillow")
 
-from ansible_collections.kvmops.console.plugins.module_utils import _image, _libvirt
+from ansible_collections.kvmops.console.plugins.module_utils import _image, _libvirt, _screen_ocr
 from ansible_collections.kvmops.console.plugins.module_utils._run import _screen_options
+from ansible_collections.kvmops.console.plugins.module_utils._screen_text import ScreenText
 from ansible_collections.kvmops.console.plugins.modules import domain_screenshot
 from ansible_collections.kvmops.console.tests.unit.plugins.module_utils.testdriver import (
     URI,
@@ -145,3 +146,21 @@ def test_a_picture_to_take_home_is_enclosed_and_no_other(host: Host, shoot: Shoo
     host.define(domain("web-1", VIDEO)).create()
     assert "content" in shoot(fetch_to="pictures")["domains"][0]["screens"][0]
     assert "content" not in json.dumps(shoot()["domains"])
+
+
+def test_text_recognition_implies_text_and_needs_no_tesseract(
+    host: Host, shoot: Shoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.define(domain("web-1", VIDEO)).create()
+    monkeypatch.setattr(_screen_ocr, "is_installed", lambda: False)
+    monkeypatch.setattr(_screen_ocr, "ocr", lambda picture, seconds: None)
+    result = shoot(ocr=True)
+    assert result["domains"][0]["screens"][0]["text"] is None
+    (warning,) = result["warnings"]
+    assert "this host has no Tesseract: install tesseract-ocr (Debian" in warning
+    monkeypatch.setattr(_screen_ocr, "is_installed", lambda: True)
+    monkeypatch.setattr(_screen_ocr, "ocr", lambda picture, seconds: ScreenText(["Log in"], 2, 1))
+    result = shoot(ocr=True)
+    (screen,) = result["domains"][0]["screens"]
+    assert (screen["text"], screen["text_confidence"], screen["text_source"]) == ("Log in", 0.5, "ocr")
+    assert result["warnings"] == []

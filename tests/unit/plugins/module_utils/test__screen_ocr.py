@@ -40,7 +40,7 @@ TEXT = ScreenText(["Log in", "Password", "?~"], 4, 3, None)
 
 def test_parse() -> None:
     assert parse(TABLE) == TEXT
-    assert parse(HEAD) is None
+    assert parse(HEAD) == ScreenText([], 0, 0, None)
     assert parse("") is None
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.console.plugins.module_utils import _image, _screens
+from ansible_collections.kvmops.console.plugins.module_utils import _image, _screen_reading, _screens
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError, ImageError
-from ansible_collections.kvmops.console.plugins.module_utils._image import Picture, Rectangle
+from ansible_collections.kvmops.console.plugins.module_utils._image import Flat, Picture, Rectangle
+from ansible_collections.kvmops.console.plugins.module_utils._screen_reading import GLANCE, READ, RECOGNIZED, Reading
 from ansible_collections.kvmops.console.plugins.module_utils._screens import (
     History,
     Options,
@@ -110,7 +111,7 @@ def test_who_comes_while_a_picture_is_taken_shares_it(options: Options) -> None:
     assert sum(calls) < 5
 
 
-@pytest.mark.parametrize("damage", ["png", "json", "format"])
+@pytest.mark.parametrize("damage", ["png", "json", "format", "reading"])
 def test_a_damaged_picture_is_not_shared(options: Options, damage: str) -> None:
     camera = Camera(plain(1))
     shoot(camera.screen(), options)
@@ -121,7 +122,7 @@ def test_a_damaged_picture_is_not_shared(options: Options, damage: str) -> None:
         (folder / "latest.json").write_text("{")
     else:
         record = json.loads((folder / "latest.json").read_text())
-        (folder / "latest.json").write_text(json.dumps({**record, "format": 0}))
+        (folder / "latest.json").write_text(json.dumps({**record, damage: 0}))
     assert shoot(camera.screen(), options._replace(max_age=600))["cached"] is False
     assert camera.taken == 2
 
@@ -234,3 +235,120 @@ def test_a_wait_in_vain_has_the_last_picture(options: Options, at_once: None) ->
 def test_an_enclosed_picture_is_the_file(options: Options) -> None:
     record = shoot(Camera(plain(1)).screen(), options._replace(enclose=True))
     assert base64.b64decode(record["content"]) == Path(record["path"]).read_bytes()
+
+
+# --- What it says -----------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Stands in for the reading of screens: notes how thoroughly it was asked for, and says what it was given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.depths: list[int] = []
+        self.text: str | None = "hello"
+        self.recognized: str | None = None
+        self.glance = GLANCE
+        monkeypatch.setattr(_screen_reading, "read", self.read)
+        monkeypatch.setattr(_screen_reading, "recognize", self.recognize)
+
+    def read(self, picture: Picture, depth: int, few: object = None) -> Reading:
+        self.depths.append(depth)
+        if depth == GLANCE:
+            return Reading(self.glance, None, None, None, "unknown", "a glance")
+        return Reading(depth, self.text, 1.0, "glyphs", "text", "read")
+
+    def recognize(self, picture: Picture, before: Reading, seconds: float) -> Reading:
+        self.depths.append(RECOGNIZED)
+        return Reading(RECOGNIZED, self.recognized, 0.5, "ocr", "graphics", "recognized")
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
+    return Reader(monkeypatch)
+
+
+def test_the_kind_is_told_by_a_glance_and_the_text_only_to_who_asks(options: Options, reader: Reader) -> None:
+    camera = Camera(plain(1))
+    record = shoot(camera.screen(), options)
+    assert record["screen"] == {"kind": "unknown", "reason": "a glance"}
+    assert (record["text"], record["text_confidence"], record["text_source"]) == (None, None, None)
+    record = shoot(camera.screen(), options._replace(max_age=600, text=True))
+    assert record["screen"] == {"kind": "text", "reason": "read"}
+    assert (record["text"], record["text_confidence"], record["text_source"]) == ("hello", 1.0, "glyphs")
+    assert shoot(camera.screen(), options._replace(max_age=600))["screen"]["kind"] == "text"
+    assert shoot(camera.screen(), options._replace(max_age=600))["text"] is None
+    assert shoot(camera.screen(), options._replace(max_age=600, text=True))["text"] == "hello"
+    assert (reader.depths, camera.taken) == ([GLANCE, READ], 1)
+
+
+def test_a_screen_that_shows_the_same_is_neither_encoded_nor_read_again(
+    options: Options, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = Camera(plain(1), plain(1), plain(1), plain(2))
+    encoded: list[Picture] = []
+    real = _image.encode_png
+
+    def encode(picture: Picture, few: Flat | None) -> bytes:
+        encoded.append(picture)
+        return real(picture, few)
+
+    monkeypatch.setattr(_image, "encode_png", encode)
+    records = [shoot(camera.screen(), options._replace(text=True)) for _turn in range(4)]
+    assert [record["changed_since_last"] for record in records] == [None, False, False, True]
+    assert [record["cached"] for record in records] == [False] * 4
+    assert len({record["captured_at"] for record in records}) == 4
+    assert [record["text"] for record in records] == ["hello"] * 4
+    assert (encoded, reader.depths) == ([plain(1), plain(2)], [READ, READ])
+    assert _image.decode(Path(records[-1]["path"]).read_bytes()) == plain(2)
+
+
+def test_a_glance_at_what_shows_the_same_is_deepened(options: Options, reader: Reader) -> None:
+    camera = Camera(plain(1))
+    shoot(camera.screen(), options)
+    assert shoot(camera.screen(), options._replace(text=True))["text"] == "hello"
+    assert reader.depths == [GLANCE, READ]
+
+
+def test_what_no_font_reads_is_recognized_once_and_for_those_who_ask(options: Options, reader: Reader) -> None:
+    reader.text, reader.recognized = None, "File  Edit"
+    ask = options._replace(max_age=600, text=True, ocr=True)
+    camera = Camera(plain(1))
+    record = shoot(camera.screen(), ask)
+    assert (record["text"], record["text_confidence"], record["text_source"]) == ("File  Edit", 0.5, "ocr")
+    assert record["screen"]["reason"] == "recognized"
+    assert shoot(camera.screen(), ask)["text"] == "File  Edit"
+    assert shoot(camera.screen(), ask._replace(max_age=0))["text"] == "File  Edit", "it shows the same"
+    assert reader.depths == [READ, RECOGNIZED]
+    record = shoot(camera.screen(), ask._replace(ocr=False))
+    assert (record["text"], record["text_confidence"], record["text_source"]) == (None, None, None)
+
+
+def test_exact_text_is_not_recognized(options: Options, reader: Reader) -> None:
+    assert shoot(Camera(plain(1)).screen(), options._replace(text=True, ocr=True))["text_source"] == "glyphs"
+    assert reader.depths == [READ]
+
+
+def test_a_picture_taken_while_text_is_recognized_keeps_its_own(
+    options: Options, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader.text, reader.recognized = None, "of the first"
+    camera = Camera(plain(1), plain(2))
+    recognize = reader.recognize
+
+    def meanwhile(picture: Picture, before: Reading, seconds: float) -> Reading:
+        assert 0 < seconds < options.timeout
+        assert shoot(camera.screen(), options)["cached"] is False, "nobody waits for it"
+        return recognize(picture, before, seconds)
+
+    monkeypatch.setattr(_screen_reading, "recognize", meanwhile)
+    assert shoot(camera.screen(), options._replace(text=True, ocr=True))["text"] == "of the first"
+    kept = json.loads(Path(options.folder, "key-0", "latest.json").read_text())
+    assert (kept["pixels"], kept["reading"]["text"]) == (_image.digest(plain(2)), None)
+
+
+def test_waiting_for_a_text_that_is_recognized(options: Options, reader: Reader, at_once: None) -> None:
+    reader.text, reader.recognized = None, "Welcome"
+    wait = Wait(0, text="Welcome")
+    with pytest.raises(WaitFailed):
+        shoot(Camera(plain(1)).screen(), options._replace(wait=wait))
+    assert shoot(Camera(plain(1)).screen(), options._replace(wait=wait, ocr=True))["text"] == "Welcome"
