@@ -6,9 +6,7 @@
 
 Private to this collection.
 
-The text exposition format 0.0.4: HELP and TYPE before a metric's samples, each metric's samples together, label values
-with backslash, double quote and newline escaped. A host that was not audited has kvmops_console_host_up 0 and no other
-sample: nothing is better than a wrong nought.
+A host that was not audited has kvmops_console_host_up 0 and no other sample: nothing is better than a wrong nought.
 """
 
 from __future__ import annotations
@@ -18,31 +16,15 @@ import typing as t
 from collections import Counter
 from datetime import datetime, timezone
 
+from ansible_collections.kvmops.console.plugins.plugin_utils._prometheus import Sample, gauge
 from ansible_collections.kvmops.console.plugins.plugin_utils._report.model import VERDICTS, Json
 
 TIMES = re.compile(r"(?m)^kvmops_console_audit_timestamp_seconds\{.*$")
 
-Labels = dict[str, str]
-Sample = tuple[Labels, int]
-
 
 def render(report: Json) -> str:
     """All metrics; every one a gauge."""
-    return "".join(_metric(name, text, list(samples(report))) for name, text, samples in METRICS)
-
-
-def _metric(name: str, text: str, samples: list[Sample]) -> str:
-    lines = [f"# HELP kvmops_console_{name} {text}", f"# TYPE kvmops_console_{name} gauge"]
-    lines += [f"kvmops_console_{name}{{{_labels(labels)}}} {value}" for labels, value in samples]
-    return "\n".join(lines) + "\n"
-
-
-def _labels(labels: Labels) -> str:
-    return ",".join(f'{key}="{_escape(value)}"' for key, value in labels.items())
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return "".join(gauge(name, text, samples(report)) for name, text, samples in METRICS)
 
 
 def _host_up(report: Json) -> t.Iterator[Sample]:

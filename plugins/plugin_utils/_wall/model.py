@@ -18,7 +18,7 @@ from collections import Counter
 from datetime import datetime, timezone
 
 from ansible_collections.kvmops.console.plugins.module_utils._incus_names import file_name
-from ansible_collections.kvmops.console.plugins.module_utils._screen_kind import KINDS
+from ansible_collections.kvmops.console.plugins.module_utils._screen_kind import KINDS, UNKNOWN
 from ansible_collections.kvmops.console.plugins.plugin_utils._report.model import (
     Json,
     Shape,
@@ -37,8 +37,6 @@ RECORDS = ("domains", "instances", "machines")
 SEEN, FAILED, STALE, OFF, PRIVATE = "seen", "failed", "stale", "off", "private"
 STATUSES = (FAILED, STALE, SEEN, OFF, PRIVATE)
 """Of screens: pictured now; not pictured for an error; as it was before its host fell silent; off; not to be seen."""
-UNKNOWN = "unknown"
-"""The kind of a screen of which no module told one."""
 ASLEEP = ("shutoff", "nostate", "stopped", "off", None)
 """States of machines that show nothing."""
 

@@ -14,18 +14,16 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ansible_collections.kvmops.console.plugins.plugin_utils._prometheus import Sample, gauge
 from ansible_collections.kvmops.console.plugins.plugin_utils._report.model import Json
-from ansible_collections.kvmops.console.plugins.plugin_utils._report.prometheus import _metric as metric
 from ansible_collections.kvmops.console.plugins.plugin_utils._wall.model import FAILED, SEEN, STALE, moment
 
 TIMES = re.compile(r"(?m)^kvmops_console_(?:wall_timestamp|screen_timestamp|screen_unchanged)_seconds(?:\{| ).*$")
 
-Sample = tuple[dict[str, str], int]
-
 
 def render(wall: Json) -> str:
     """All metrics; every one a gauge."""
-    return "".join(metric(name, text, list(samples(wall))) for name, text, samples in METRICS)
+    return "".join(gauge(name, text, samples(wall)) for name, text, samples in METRICS)
 
 
 def _host_up(wall: Json) -> t.Iterator[Sample]:
