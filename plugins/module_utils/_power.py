@@ -328,6 +328,11 @@ class Power:
 
     # What the driver is told
 
+    def awaits(self, request: Request) -> bool:
+        """Whether the request is still of use. A driver that lets requests queue drops it where it is not."""
+        attempt = self._attempt
+        return attempt is not None and attempt.pending and attempt.number == request.number
+
     def next(self, now: float) -> Action:
         """What to do now."""
         if self._done:
@@ -347,7 +352,6 @@ class Power:
             if not self._phases:
                 return self._finish(True)
             self._deadline = now + self._phases[0].budget
-            self._tried.clear()
         reason = self._is_hopeless(sight)
         if reason is not None:
             self._close(now, FAILED, reason)
@@ -381,7 +385,7 @@ class Power:
             return sight.power == OFF and sight.saved
         if goal == NMI_SENT:
             return self._attempt is not None and self._attempt.heard
-        anew = self._requests > 0 and (self._rebooted or self._is_new_boot(sight))
+        anew = self._rebooted or self._is_new_boot(sight)
         return anew and (sight.power == ON or (goal == RESET_STATE and sight.power == PAUSED))
 
     def _is_new(self, sight: Observation) -> bool:

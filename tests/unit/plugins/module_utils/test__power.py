@@ -183,6 +183,22 @@ def test_method_that_is_refused_makes_room_for_the_next_at_once() -> None:
     assert machine.now == 10.0
 
 
+def test_request_is_awaited_until_it_is_answered_or_given_up() -> None:
+    power = Power(pw.STOPPED, [AGENT, ACPI])
+    power.next(0.0)
+    power.observed(0.0, Observation(pw.ON))
+    agent = power.next(0.0)
+    assert isinstance(agent, pw.Request)
+    assert power.awaits(agent)
+    power.next(20.0)
+    power.observed(20.0, Observation(pw.ON))
+    acpi = power.next(20.0)
+    assert isinstance(acpi, pw.Request)
+    assert (power.awaits(agent), power.awaits(acpi)) == (False, True)
+    power.answered(20.0, acpi)
+    assert not power.awaits(acpi)
+
+
 def test_request_that_never_returns_ends_with_its_budget() -> None:
     machine = Machine(acpi=OBEYS)
     power = Power(pw.STOPPED, [AGENT, ACPI])
@@ -191,7 +207,7 @@ def test_request_that_never_returns_ends_with_its_budget() -> None:
 
 
 def test_late_refusal_does_not_count_for_the_next_method() -> None:
-    machine = Machine(agent=[(25.0, refused)], acpi=[(0.0, heard), (20.0, turns(pw.OFF))])
+    machine = Machine(agent=[(25.0, refused)], acpi=[(10.0, heard), (20.0, turns(pw.OFF))])
     power = Power(pw.STOPPED, [AGENT, ACPI])
     assert machine.run(power).ok
     assert outcomes(power) == [("agent", "timed_out"), ("acpi", "done")]
@@ -248,6 +264,13 @@ def test_power_cycle_is_proved_by_the_new_process() -> None:
     assert machine.run(power) == Done(True, True, False, "acpi", None)
     assert outcomes(power) == [("acpi", "done"), ("start", "done")]
     assert (power.first, power.last) == (Observation(pw.ON, "1"), Observation(pw.ON, "2"))
+
+
+def test_start_of_a_power_cycle_has_its_whole_time() -> None:
+    machine = Machine(acpi=[(0.0, heard), (59.0, turns(pw.OFF))], start=[(70.0, turns(pw.ON)), (70.0, heard)])
+    power = Power(pw.POWER_CYCLED, [ACPI], start_timeout=80.0, grace=1.0)
+    assert machine.run(power).ok
+    assert machine.now == 129.0
 
 
 def test_power_cycle_leaves_alone_what_is_off() -> None:
