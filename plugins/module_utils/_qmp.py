@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Talks to QEMU over a QMP socket: commands, events, descriptors lent to it, and its screens.
+"""Talks to QEMU over a QMP socket: commands, events, descriptors lent to it, its power, and its screens.
 
 Private to this collection.
 
@@ -24,7 +24,7 @@ import time
 import traceback
 import typing as t
 
-from ansible_collections.kvmops.console.plugins.module_utils import _image
+from ansible_collections.kvmops.console.plugins.module_utils import _image, _power
 from ansible_collections.kvmops.console.plugins.module_utils._errors import (
     ConsoleError,
     ImageError,
@@ -36,6 +36,10 @@ from ansible_collections.kvmops.console.plugins.module_utils._errors import (
     QmpUnreachable,
     TookTooLong,
 )
+from ansible_collections.kvmops.console.plugins.module_utils._power_drive import Answer
+
+if t.TYPE_CHECKING:
+    from types import TracebackType
 
 try:
     from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
@@ -75,6 +79,10 @@ class Event(t.NamedTuple):
     name: str
     data: dict[str, t.Any]
     at: float
+
+
+class NoQemu(QmpUnreachable):
+    """No QEMU listens on the socket: there is none, or it is what one left behind that has ended."""
 
 
 class Dump(t.NamedTuple):
@@ -119,7 +127,8 @@ def _reach(path: str, timeout: float) -> socket.socket:
         sock.setblocking(False)
     except OSError as e:
         sock.close()
-        raise QmpUnreachable(_why_unreachable(path, e, timeout)) from e
+        nobody = isinstance(e, (ConnectionRefusedError, FileNotFoundError))
+        raise (NoQemu if nobody else QmpUnreachable)(_why_unreachable(path, e, timeout)) from e
     return sock
 
 
@@ -229,6 +238,10 @@ class Monitor:
         except asyncio.TimeoutError:
             return None
 
+    def forget_events(self) -> None:
+        """Drop the events that came with what was executed last, and before."""
+        self._client.events.clear()
+
     async def _next_event(self, names: t.Container[str]) -> Event:
         while True:
             message = await self._next_message()
@@ -289,6 +302,137 @@ def _why_no_session(path: str, error: QMPError) -> str:
     if isinstance(cause, (EOFError, OSError)):
         return f"The QEMU on {path} ended, or closed its monitor, when it was to greet."
     return f"What listens on {path} does not speak QMP: give the path of a -qmp socket of QEMU."
+
+
+# --- Power ------------------------------------------------------------------------------------------------------------
+
+RUNNING_STATES = {
+    "running": _power.ON,
+    "prelaunch": _power.PAUSED,
+    "paused": _power.PAUSED,
+    "io-error": _power.PAUSED,
+    "watchdog": _power.PAUSED,
+    "suspended": _power.SUSPENDED,
+    "guest-panicked": _power.CRASHED,
+    "internal-error": _power.CRASHED,
+    "shutdown": _power.OFF,
+}
+"""What QEMU's RunState means (qapi/run-state.json). The others are of migrating or saving: nothing is done then."""
+
+ACPI, CTRL_ALT_DEL = "acpi", "ctrl_alt_del"
+"""The methods that ask a guest."""
+
+_COMMANDS: dict[str, tuple[str, Arguments | None]] = {
+    ACPI: ("system_powerdown", None),
+    CTRL_ALT_DEL: ("send-key", {"keys": [{"type": "qcode", "data": key} for key in ("ctrl", "alt", "delete")]}),
+    _power.RESUME: ("cont", None),
+    _power.WAKE: ("system_wakeup", None),
+    _power.PAUSE: ("stop", None),
+    _power.RESET: ("system_reset", None),
+    _power.NMI: ("inject-nmi", None),
+}
+
+_TELLING = ("SHUTDOWN", "RESET", "STOP", "RESUME", "SUSPEND", "WAKEUP", "POWERDOWN", "GUEST_PANICKED")
+
+_PAUSE = 0.2
+"""Seconds before a QEMU is called once more that does not answer, or that is just ending."""
+
+
+class Machine:
+    """A QEMU to be switched, as _power_drive wants it: `look`, `request`, `wait`. Use it with `with`.
+
+    `force`: the command that FORCE stands for, quit or system_reset. `trouble` says why it could not be read last.
+    """
+
+    def __init__(self, path: str, timeout: float, force: str) -> None:
+        self.path = path
+        self.trouble: str | None = None
+        self._timeout = timeout
+        self._force = force
+        self._stack = contextlib.ExitStack()
+        self._monitor: Monitor | None = None
+        self._process: str | None = None
+        self._resets = False
+
+    def __enter__(self) -> Machine:
+        """Raises as connect() does; not where there is no QEMU, which is a machine that is off."""
+        with contextlib.suppress(NoQemu):
+            self._connected()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._drop()
+
+    def look(self) -> _power.Observation:
+        """What it does now. A connection that broke is made anew, since only that tells whether QEMU has ended."""
+        for last in (False, True):
+            try:
+                state = str(self._connected().execute("query-status")["status"])
+            except NoQemu:
+                self.trouble = None
+                return _power.Observation(_power.OFF)
+            except QmpLost as e:
+                self._drop()
+                self.trouble = str(e)
+                if last:
+                    break
+            except (QmpUnreachable, TookTooLong) as e:
+                self._drop()
+                self.trouble = str(e)
+                break
+            else:
+                self.trouble = None if state in RUNNING_STATES else f"QEMU on {self.path} is in the state {state}."
+                return _power.Observation(RUNNING_STATES.get(state, _power.UNKNOWN), self._process)
+        return _power.Observation(_power.UNKNOWN)
+
+    def request(self, request: _power.Request) -> Answer:
+        """Have it done. Whether a command was heard whose answer did not come will be seen, but for an NMI."""
+        command, arguments = _COMMANDS.get(request.method, (self._force, None))
+        monitor = self._connected()
+        monitor.forget_events()
+        self._resets = self._resets or command == "system_reset"
+        try:
+            monitor.execute(command, arguments)
+        except (QmpLost, TookTooLong) as e:
+            self._drop()
+            return Answer(request, str(e) if request.method == _power.NMI else None)
+        except QmpRefused as e:
+            return Answer(request, str(e))
+        return Answer(request)
+
+    def wait(self, seconds: float) -> str | None:
+        """What it tells next. A reset counts as the guest's own, or as one that was requested here."""
+        if self._monitor is None:
+            time.sleep(min(seconds, _PAUSE))
+            return _power.GAP
+        try:
+            event = self._monitor.wait_event(_TELLING, seconds)
+        except QmpLost:
+            self._drop()
+            return _power.CHANGED
+        if event is None:
+            return None
+        own = event.name == "RESET" and (self._resets or event.data.get("guest"))
+        return _power.REBOOTED if own else _power.CHANGED
+
+    def _connected(self) -> Monitor:
+        if self._monitor is None:
+            monitor = self._stack.enter_context(connect(self.path, self._timeout))
+            try:
+                # The thread of its first processor is another one in another process.
+                processors = monitor.execute("query-cpus-fast")
+            except BaseException:
+                self._stack.close()
+                raise
+            self._process = str(processors[0]["thread-id"]) if processors else None
+            self._monitor = monitor
+        return self._monitor
+
+    def _drop(self) -> None:
+        self._monitor = None
+        self._stack.close()
 
 
 # --- Screens ----------------------------------------------------------------------------------------------------------

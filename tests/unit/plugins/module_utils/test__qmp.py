@@ -19,7 +19,7 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from ansible_collections.kvmops.console.plugins.module_utils import _image, _qmp
+from ansible_collections.kvmops.console.plugins.module_utils import _image, _power, _qmp
 from ansible_collections.kvmops.console.plugins.module_utils._errors import (
     ImageError,
     InputError,
@@ -48,13 +48,16 @@ class Qemu:
     def __init__(self, path: Path) -> None:
         self.path = os.fspath(path)
         self.first: Any = GREETING
+        self.status = "running"
+        self.thread = 4711
         self.commands: list[tuple[str, dict[str, Any]]] = []
         self.lent: Optional[int] = None
         self.kept: list[dict[str, Any]] = []
         self.before: dict[str, list[dict[str, Any]]] = {}
         self.answers: dict[str, Answer] = {
             "qmp_capabilities": {},
-            "query-status": {"running": True},
+            "query-status": lambda arguments: {"running": self.status == "running", "status": self.status},
+            "query-cpus-fast": lambda arguments: [{"thread-id": self.thread}],
             "query-fdsets": lambda arguments: self.kept,
             "add-fd": lambda arguments: {"fd": 9, "fdset-id": arguments["fdset-id"]},
             "remove-fd": {},
@@ -64,6 +67,7 @@ class Qemu:
         }
         self.picture = PPM
         self.busy = threading.Event()
+        self._client: Optional[socket.socket] = None
         self._free = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(self.path)
@@ -78,8 +82,7 @@ class Qemu:
 
     def stop(self) -> None:
         self._free.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self.close()
         self._thread.join(SECONDS)
         assert not self._thread.is_alive()
         if self.lent is not None:
@@ -88,6 +91,17 @@ class Qemu:
     def go_on(self) -> None:
         """End what hangs."""
         self._free.set()
+
+    def close(self) -> Any:
+        """Listen no more. Gives nothing, so that it can stand in an answer."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def end_talk(self) -> None:
+        """Close the connection that there is."""
+        assert self._client is not None
+        self._client.shutdown(socket.SHUT_RDWR)
 
     def names(self) -> list[str]:
         return [name for name, _arguments in self.commands if name != "qmp_capabilities"]
@@ -99,6 +113,7 @@ class Qemu:
             except OSError:
                 return
             self.busy.set()
+            self._client = client
             with client, contextlib.suppress(ConnectionError):  # the client has gone
                 self._talk(client)
 
@@ -266,14 +281,14 @@ def test_queue_of_callers_that_moves_on_in_time(qemu: Qemu) -> None:
 
     threading.Timer(SHORT, serve_again).start()
     with _qmp.connect(qemu.path, SECONDS) as monitor:
-        assert monitor.execute("query-status") == {"running": True}
+        assert monitor.execute("query-status")["running"] is True
 
 
 def test_second_client_waits_for_the_first(qemu: Qemu, monitor: _qmp.Monitor) -> None:
     assert "another program holds this monitor" in unreachable(qemu.path, SHORT)
     monitor.close()
     with _qmp.connect(qemu.path, SECONDS) as other:
-        assert other.execute("query-status") == {"running": True}
+        assert other.execute("query-status")["running"] is True
 
 
 def test_end_before_the_greeting(qemu: Qemu) -> None:
@@ -527,3 +542,143 @@ def test_pointer_of_a_tablet(qemu: Qemu, monitor: _qmp.Monitor) -> None:
     _qmp.nudge_pointer(monitor)
     last = [arguments["events"] for name, arguments in qemu.commands if name == "input-send-event"][-1]
     assert last == [{"type": "abs", "data": {"axis": axis, "value": 0}} for axis in ("x", "y")]
+
+
+# --- Power ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(qemu: Qemu) -> Iterator[_qmp.Machine]:
+    with _qmp.Machine(qemu.path, SECONDS, "quit") as made:
+        yield made
+
+
+def ask(machine: _qmp.Machine, method: str) -> Optional[str]:
+    return machine.request(_power.Request(method, 1)).error
+
+
+@pytest.mark.parametrize(
+    ("status", "power"),
+    [
+        ("running", _power.ON),
+        ("prelaunch", _power.PAUSED),
+        ("paused", _power.PAUSED),
+        ("suspended", _power.SUSPENDED),
+        ("guest-panicked", _power.CRASHED),
+        ("shutdown", _power.OFF),
+        ("postmigrate", _power.UNKNOWN),
+        ("inmigrate", _power.UNKNOWN),
+        ("what-is-this", _power.UNKNOWN),
+    ],
+)
+def test_machine_is_seen(qemu: Qemu, machine: _qmp.Machine, status: str, power: str) -> None:
+    qemu.status = status
+    assert machine.look() == _power.Observation(power, "4711")
+    assert machine.trouble == (f"QEMU on {qemu.path} is in the state {status}." if power == _power.UNKNOWN else None)
+
+
+@pytest.mark.parametrize(
+    ("method", "command"),
+    [
+        (_qmp.ACPI, "system_powerdown"),
+        (_qmp.CTRL_ALT_DEL, "send-key"),
+        (_power.RESUME, "cont"),
+        (_power.WAKE, "system_wakeup"),
+        (_power.PAUSE, "stop"),
+        (_power.RESET, "system_reset"),
+        (_power.NMI, "inject-nmi"),
+        (_power.FORCE, "quit"),
+    ],
+)
+def test_request_is_one_command(qemu: Qemu, machine: _qmp.Machine, method: str, command: str) -> None:
+    qemu.answers[command] = {}
+    assert ask(machine, method) is None
+    assert qemu.names() == ["query-cpus-fast", command]
+
+
+def test_request_that_qemu_refuses(qemu: Qemu, machine: _qmp.Machine) -> None:
+    qemu.answers["system_wakeup"] = refusal("GenericError", "Unable to wake up: guest is not in suspended state")
+    assert "refuses system_wakeup: Unable to wake up" in str(ask(machine, _power.WAKE))
+
+
+@pytest.mark.parametrize("end", [DIE, HANG])
+def test_request_whose_answer_does_not_come_may_have_been_heard(qemu: Qemu, end: object) -> None:
+    qemu.answers["quit"] = qemu.answers["inject-nmi"] = end
+    with _qmp.Machine(qemu.path, SHORT, "quit") as machine:
+        assert ask(machine, _power.FORCE) is None
+    qemu.go_on()
+    with _qmp.Machine(qemu.path, SECONDS, "quit") as machine:
+        assert ask(machine, _power.NMI) is not None, "an answer is all that tells of it"
+
+
+def test_machine_that_has_ended_is_off(qemu: Qemu, machine: _qmp.Machine) -> None:
+    qemu.answers["query-status"] = lambda arguments: qemu.close() or DIE
+    assert machine.look() == _power.Observation(_power.OFF)
+    assert machine.trouble is None
+
+
+def test_machine_without_a_qemu_is_off(tmp_path: Path) -> None:
+    with _qmp.Machine(os.fspath(tmp_path / "q"), SECONDS, "quit") as machine:
+        assert machine.look() == _power.Observation(_power.OFF)
+
+
+def test_monitor_that_breaks_is_connected_anew(qemu: Qemu, machine: _qmp.Machine) -> None:
+    answers = iter([DIE, {"status": "running"}])
+    qemu.answers["query-status"] = lambda arguments: next(answers)
+    qemu.thread = 4712
+    assert machine.look() == _power.Observation(_power.ON, "4712"), "another process"
+
+
+def test_machine_that_hangs_is_not_known(qemu: Qemu) -> None:
+    with _qmp.Machine(qemu.path, SHORT, "quit") as machine:
+        qemu.answers["query-status"] = HANG
+        assert machine.look() == _power.Observation(_power.UNKNOWN)
+        assert "did not answer query-status" in str(machine.trouble)
+        assert machine.wait(0.0) == _power.GAP
+
+
+def test_first_contact_that_fails_is_told(qemu: Qemu) -> None:
+    qemu.first = {"no": "greeting"}
+    with pytest.raises(QmpUnreachable), _qmp.Machine(qemu.path, SECONDS, "quit"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("told", "happened"),
+    [
+        (event("RESET", guest=True), _power.REBOOTED),
+        (event("RESET", guest=False), _power.CHANGED),
+        (event("SHUTDOWN", guest=True), _power.CHANGED),
+        (event("SUSPEND"), _power.CHANGED),
+        (event("RTC_CHANGE"), None),
+    ],
+)
+def test_events_of_a_machine(qemu: Qemu, machine: _qmp.Machine, told: dict[str, Any], happened: Optional[str]) -> None:
+    qemu.answers["system_powerdown"] = {}
+    qemu.before["system_powerdown"] = [told]
+    ask(machine, _qmp.ACPI)
+    assert machine.wait(SHORT if happened is None else SECONDS) == happened
+
+
+def test_reset_that_was_asked_for_counts(qemu: Qemu, machine: _qmp.Machine) -> None:
+    qemu.answers["system_reset"] = {}
+    qemu.before["system_reset"] = [event("RESET", guest=False)]
+    ask(machine, _power.RESET)
+    assert machine.wait(SECONDS) == _power.REBOOTED
+
+
+def test_what_came_before_the_request_does_not_count(qemu: Qemu, machine: _qmp.Machine) -> None:
+    qemu.before["query-status"] = [event("RESET", guest=True)]
+    machine.look()
+    qemu.before.clear()
+    qemu.answers["send-key"] = {}
+    ask(machine, _qmp.CTRL_ALT_DEL)
+    assert machine.wait(SHORT) is None
+
+
+def test_qemu_that_ends_during_the_wait(qemu: Qemu, machine: _qmp.Machine) -> None:
+    qemu.answers["system_powerdown"] = lambda arguments: qemu.close() or {}
+    ask(machine, _qmp.ACPI)
+    qemu.end_talk()
+    assert machine.wait(SECONDS) == _power.CHANGED
+    assert machine.look() == _power.Observation(_power.OFF)
