@@ -19,7 +19,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
-from ansible_collections.kvmops.console.plugins.module_utils import _domain_xml, _image, _libvirt
+from ansible_collections.kvmops.console.plugins.module_utils import _domain_xml, _libvirt
 from ansible_collections.kvmops.console.plugins.module_utils._concurrent import left_behind
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 
@@ -66,6 +66,9 @@ def need(module: AnsibleModule, traces: t.Mapping[str, str | None], imports: str
 
 def need_pictures(module: AnsibleModule) -> None:
     """Make sure of Pillow, which reads and writes the pictures."""
+    # Here, so that modules without pictures need not wait for it to be imported.
+    from ansible_collections.kvmops.console.plugins.module_utils import _image
+
     if _image.PILLOW_TRACEBACK:
         module.fail_json(
             msg=f"{missing_required_lib('Pillow')} Install python3-pil (Debian, Ubuntu), python3-pillow (RHEL, Fedora)"
