@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import os
+import threading
+import time
 import typing as t
 
 from ansible.errors import AnsibleActionFail
@@ -25,6 +28,9 @@ from ansible.utils.path import makedirs_safe
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 from ansible_collections.kvmops.console.plugins.module_utils._files import read_whole, write_whole
 from ansible_collections.kvmops.console.plugins.module_utils._screens import file_stem, safe_name
+
+PAUSE = 10.0
+"""Seconds between two words of progress."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -40,12 +46,12 @@ class FetchPictures(ActionBase):  # type: ignore[misc, unused-ignore]
         """The module's result, with files in place of the pictures."""
         variables = task_vars or {}
         result: dict[str, t.Any] = super().run(tmp, variables)
-        result.update(self._execute_module(module_name=self.MODULE, task_vars=variables))
+        host = str(variables.get("inventory_hostname", "host"))
+        with still_at_work(self._display.display, f"{host}: {_doing(self._task.args)}"):
+            result.update(self._execute_module(module_name=self.MODULE, task_vars=variables))
         folder = self._task.args.get("fetch_to")
         if folder:
-            home = os.path.join(
-                self._loader.path_dwim(str(folder)), safe_name(str(variables.get("inventory_hostname", "host")))
-            )
+            home = os.path.join(self._loader.path_dwim(str(folder)), safe_name(host))
             try:
                 result["changed"] = self._bring_home(result.get(self.RECORDS) or [], home)
             except ConsoleError as e:
@@ -78,6 +84,40 @@ class FetchPictures(ActionBase):  # type: ignore[misc, unused-ignore]
             makedirs_safe(os.path.dirname(path), 0o755)
             write_whole(path, data, 0o644)
         return True
+
+
+@contextlib.contextmanager
+def still_at_work(say: t.Callable[[str], None], doing: str) -> t.Iterator[None]:
+    """Say every PAUSE seconds what goes on, and since when: one call to a module is silent until its end."""
+    done = threading.Event()
+
+    def speak() -> None:
+        began = time.monotonic()
+        while not done.wait(PAUSE):
+            say(f"{doing}, {time.monotonic() - began:.0f} s so far")
+
+    thread = threading.Thread(target=speak, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _doing(args: t.Mapping[str, t.Any]) -> str:
+    """What takes long, as far as the task tells."""
+    wait = args.get("wait_for")
+    if not isinstance(wait, t.Mapping):
+        return "taking pictures"
+    wanted = {
+        "text": "show a text that matches {!r}",
+        "still": "stay the same for {} s",
+        "changed": "change",
+        "image": "look like {}",
+    }
+    asked = [sentence.format(wait[key]) for key, sentence in wanted.items() if wait.get(key) is not None]
+    return f"waiting for the screens to {' and '.join(asked)}" if asked else "taking pictures"
 
 
 def _picture(content: str, screen: dict[str, t.Any], name: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
-from ansible_collections.kvmops.console.plugins.plugin_utils._fetch_pictures import FetchPictures
+from ansible_collections.kvmops.console.plugins.plugin_utils import _fetch_pictures
+from ansible_collections.kvmops.console.plugins.plugin_utils._fetch_pictures import FetchPictures, still_at_work
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 
@@ -77,3 +79,43 @@ def test_what_is_not_the_picture_that_was_told_is_refused(tmp_path: Path, wrong:
 
 def test_a_record_without_pictures_is_left_alone(tmp_path: Path) -> None:
     assert Fetch()._bring_home([{"name": "off", "skipped": "it is off", "screens": []}], str(tmp_path)) is False
+
+
+def test_a_long_run_says_what_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fetch_pictures, "PAUSE", 0.001)
+    said: list[str] = []
+    twice = threading.Event()
+
+    def say(words: str) -> None:
+        said.append(words)
+        if len(said) >= 2:
+            twice.set()
+
+    before = threading.active_count()
+    with still_at_work(say, "kvm-1: taking pictures"):
+        assert twice.wait(60)
+    assert threading.active_count() == before
+    assert said[0] == "kvm-1: taking pictures, 0 s so far"
+
+
+def test_a_short_run_is_silent_and_an_error_ends_it() -> None:
+    said: list[str] = []
+    with pytest.raises(ValueError, match="x"), still_at_work(said.append, "kvm-1: taking pictures"):
+        raise ValueError("x")
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("wait", "words"),
+    [
+        (None, "taking pictures"),
+        ("{{ late }}", "taking pictures"),
+        ({"timeout": 900}, "taking pictures"),
+        ({"text": "login:"}, "waiting for the screens to show a text that matches 'login:'"),
+        ({"still": 5, "timeout": 1}, "waiting for the screens to stay the same for 5 s"),
+        ({"changed": True}, "waiting for the screens to change"),
+        ({"image": "/srv/a.png"}, "waiting for the screens to look like /srv/a.png"),
+    ],
+)
+def test_what_goes_on(wait: Any, words: str) -> None:
+    assert _fetch_pictures._doing({"wait_for": wait}) == words
