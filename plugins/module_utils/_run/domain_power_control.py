@@ -15,6 +15,7 @@ password.
 from __future__ import annotations
 
 import typing as t
+from collections import defaultdict
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -26,6 +27,7 @@ from ansible_collections.kvmops.console.plugins.module_utils import (
     _qemu_process,
 )
 from ansible_collections.kvmops.console.plugins.module_utils._backup import Backups
+from ansible_collections.kvmops.console.plugins.module_utils._concurrent import side_by_side
 from ansible_collections.kvmops.console.plugins.module_utils._domain_xml import Setting
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError, EditConflict, LibvirtFailure
 from ansible_collections.kvmops.console.plugins.module_utils._libvirt import (
@@ -65,7 +67,7 @@ def run(module: AnsibleModule) -> Record:
             include_saved_states=params["include_saved_states"],
             check_mode=module.check_mode,
         )
-        records = [editor.edit(domain) for domain in listed]
+        records = side_by_side(editor.edit, listed)
     result: Record = {
         "changed": any(record["changed"] for record in records),
         "domains": records,
@@ -73,7 +75,7 @@ def run(module: AnsibleModule) -> Record:
         "unmatched": unmatched,
     }
     if module._diff:
-        result["diff"] = editor.diffs
+        result["diff"] = [diff for domain in listed for diff in editor.diffs[domain.uuid]]
     return result
 
 
@@ -115,7 +117,7 @@ def make_plan(xml: str, policy: Policy, judge: t.Callable[[str | None], Verdict]
 
 
 class Editor:
-    """Edits the domains of one connection. `diffs` collects what changed, one entry a domain."""
+    """Edits the domains of one connection. `diffs` collects what changed, by UUID."""
 
     def __init__(
         self,
@@ -134,7 +136,7 @@ class Editor:
         self._include_saved_states = include_saved_states
         self._check_mode = check_mode
         self._watch = DefinitionWatch(connection)
-        self.diffs: list[Record] = []
+        self.diffs: defaultdict[str, list[Record]] = defaultdict(list)
 
     def edit(self, domain: Listed) -> Record:
         """Edit one domain; whatever goes wrong stays with it."""
@@ -174,7 +176,7 @@ class Editor:
         ]
         record["restart_pending"] = self._restart_pending(domain, plan.decision.settings)
         if plan.changes:
-            self._add_diff(domain.name, plan.lines)
+            self._add_diff(domain, domain.name, plan.lines)
         self._edit_saved_states(domain, plan.decision.settings, record)
 
     def _read(self, domain: Listed) -> str:
@@ -232,7 +234,7 @@ class Editor:
         raise EditConflict(_why_not_as_asked(domain.name, differing, still, record["backup"]))
 
     def _differences(self, domain: Listed, expected: _Element) -> list[str]:
-        return _domain_xml.differences(expected, _domain_xml.parse(self._read(domain)))
+        return _domain_xml.differences(expected, self._read(domain))
 
     def _restart_pending(self, domain: Listed, settings: t.Sequence[Setting]) -> bool:
         """Told from what the running process has, not from what was just written."""
@@ -270,7 +272,7 @@ class Editor:
             shown = _domain_xml.masked_lines(_domain_xml.parse(before))
             _domain_xml.apply_settings(root, wanted)
             label = f"{domain.name} ({' '.join(filter(None, (state.kind, state.name)))})"
-            self._add_diff(label, (shown, _domain_xml.masked_lines(root)))
+            self._add_diff(domain, label, (shown, _domain_xml.masked_lines(root)))
 
     def _write_saved_state(
         self, domain: Listed, state: SavedState, root: _Element, wanted: t.Sequence[Setting]
@@ -279,7 +281,7 @@ class Editor:
         _domain_xml.apply_settings(root, wanted)
         with _libvirt.translated(f"Changing the {state.kind} of {domain.name}", _unsaid(root)):
             state.write(_domain_xml.serialize(root))
-            differing = _domain_xml.differences(root, _domain_xml.parse(state.read()))
+            differing = _domain_xml.differences(root, state.read())
             if not differing:
                 return
             state.write(before)
@@ -288,9 +290,10 @@ class Editor:
             " the old one was put back."
         )
 
-    def _add_diff(self, label: str, lines: tuple[list[str], list[str]]) -> None:
+    def _add_diff(self, domain: Listed, label: str, lines: tuple[list[str], list[str]]) -> None:
         before, after = ("".join(f"{line}\n" for line in side) for side in lines)
-        self.diffs.append({"before_header": label, "after_header": label, "before": before, "after": after})
+        diff = {"before_header": label, "after_header": label, "before": before, "after": after}
+        self.diffs[domain.uuid].append(diff)
 
 
 def _why_not_as_asked(name: str, differing: t.Sequence[str], still: t.Sequence[str], backup: str) -> str:

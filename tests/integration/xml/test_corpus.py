@@ -225,7 +225,7 @@ def test_our_comparison_agrees_with_c14n(
         root = etree.fromstring(document.text.encode())
         mutate(chance, root)
         mutated = etree.tostring(root, encoding="unicode")
-        ours = dx.differences(dx.parse(document.text), dx.parse(mutated))
+        ours = dx.differences(dx.parse(document.text), mutated)
         assert bool(ours) == (corpus.canonical(document.text) != corpus.canonical(mutated)), (document.name, ours)
         if mutate is not move_element:
             assert bool(ours) is (mutate in TELLING), (document.name, ours)

@@ -428,8 +428,13 @@ def test_a_definition_that_libvirt_rejects_leaves_the_old_one(
 def test_a_libvirt_that_changes_more_is_put_right(host: Host, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     host.define(titled("old"))
     before = host.xml("web-1")
-    serialize = _domain_xml.serialize
-    monkeypatch.setattr(_domain_xml, "serialize", lambda root: serialize(root).replace("old", "other"))
+    define = _libvirt.define
+    titles = iter(("other", "old"))
+    monkeypatch.setattr(
+        _libvirt,
+        "define",
+        lambda one, name, xml, unsaid: define(one, name, xml.replace("old", next(titles)), unsaid),
+    )
     record = only(play())
     assert record["error"].startswith("libvirt changed more of web-1 than was asked (/domain/title[3]/text()): the old")
     assert record["error"].endswith("the old definition was put back.")
