@@ -1,0 +1,126 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""noVNC in the browser: a page of our own around any release, a hand on the mouse, and what the console says."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from pathlib import Path
+
+from ansible_collections.kvmops.console.tests.browser.chromium import Browser
+
+PAGE = """<!DOCTYPE html>
+<html><head><meta charset="utf-8"><title>viewer</title></head>
+<body style="margin: 0"><div id="screen" style="width: 1000px; height: 700px"></div>
+<script type="module">
+import imported from './%s';
+const RFB = imported.default || imported;
+const told = window.told = {state: 'new', power: false, pointer: []};
+const rfb = window.rfb = new RFB(document.getElementById('screen'), 'ws://' + location.host + '/websockify');
+rfb.addEventListener('connect', () => { told.state = 'connected'; });
+rfb.addEventListener('disconnect', e => { told.state = e.detail.clean ? 'closed' : 'failed'; });
+rfb.addEventListener('capabilities', e => { told.power = Boolean(e.detail.capabilities.power); });
+rfb.addEventListener('pointertypechange', e => { told.pointer.push(e.detail); });
+</script></body></html>
+"""
+
+# Polled in the page itself, so that waiting for something there is one question.
+UNTIL = """
+new Promise((resolve, reject) => {
+  const end = Date.now() + 60000;
+  const look = () => {
+    let seen;
+    try { seen = %s } catch (e) { seen = null }
+    if (seen) resolve(seen); else if (Date.now() > end) reject('it never came'); else setTimeout(look, 20);
+  };
+  look();
+})
+"""
+CANVAS = """
+(() => {
+  const all = [...document.querySelectorAll('canvas')].filter(c => c.className !== 'qemu_pointer');
+  const c = all.reduce((a, b) => a.width * a.height >= b.width * b.height ? a : b), box = c.getBoundingClientRect();
+  return {x: box.x, y: box.y, width: c.width, height: c.height};
+})()
+"""
+
+
+def write_page(folder: Path, script: str) -> None:
+    """Put a page into a noVNC that loads the RFB class from `script`, a path in it."""
+    (folder / "viewer.html").write_text(PAGE % script, encoding="utf-8")
+
+
+class Viewer:
+    """One visit of a page that shows a machine."""
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self._browser = browser
+        browser.show(width=1100, height=800)
+        browser.events.clear()
+        browser.ask("Page.navigate", url=url)
+        browser.wait("Page.loadEventFired")
+        self._buttons = 0
+
+    def leave(self) -> None:
+        """Close the connection by going elsewhere."""
+        self._browser.ask("Page.navigate", url="about:blank")
+
+    def value(self, expression: str) -> t.Any:
+        return self._browser.run(expression)
+
+    def until(self, expression: str) -> t.Any:
+        """The first true value of an expression in the page."""
+        answer = self._browser.ask(
+            "Runtime.evaluate", expression=UNTIL % expression, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in answer, (expression, answer, self.console())
+        return answer["result"].get("value")
+
+    def console(self) -> list[str]:
+        """What the page said on its console."""
+        calls = self._browser.happened("Runtime.consoleAPICalled")
+        said = [" ".join(str(word.get("value")) for word in call["args"]) for call in calls]
+        thrown = self._browser.happened("Runtime.exceptionThrown")
+        return said + [json.dumps(event["exceptionDetails"]) for event in thrown]
+
+    def canvas(self) -> dict[str, float]:
+        """Where the picture is in the page, and its size."""
+        return dict(self.value(CANVAS))
+
+    def mouse(self, kind: str, x: float, y: float, button: str = "none", **more: t.Any) -> None:
+        """An event of the mouse at a place of the picture."""
+        box = self.canvas()
+        if kind == "mousePressed":
+            self._buttons = 1
+        elif kind == "mouseReleased":
+            self._buttons = 0
+        self._browser.ask(
+            "Input.dispatchMouseEvent",
+            type=kind,
+            x=box["x"] + x,
+            y=box["y"] + y,
+            button=button,
+            buttons=self._buttons,
+            clickCount=int(button != "none"),
+            **more,
+        )
+
+    def move(self, x: float, y: float) -> None:
+        self.mouse("mouseMoved", x, y)
+
+    def click(self, x: float, y: float) -> None:
+        self.mouse("mousePressed", x, y, "left")
+        self.mouse("mouseReleased", x, y, "left")
+
+    def key(self, kind: str, key: str, code: str, number: int, modifiers: int = 0) -> None:
+        self._browser.ask(
+            "Input.dispatchKeyEvent",
+            type=kind,
+            key=key,
+            code=code,
+            windowsVirtualKeyCode=number,
+            modifiers=modifiers,
+        )
