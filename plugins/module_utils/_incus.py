@@ -8,6 +8,7 @@ Private to this collection.
 
 - `unix`, `https`: the way to a server. `find_socket`: where this host's own is.
 - `Client`: the server, its projects and instances, a screenshot, an operation followed to its end.
+- `Machine`: a virtual machine, to be switched on and off.
 
 Built on requests, which every distribution packages. It knows no unix sockets, and the library that teaches it
 (requests-unixsocket) is not packaged everywhere and breaks with new releases of requests; an adapter takes a few lines.
@@ -30,7 +31,7 @@ import traceback
 import typing as t
 from urllib.parse import quote, urlencode, urlsplit
 
-from ansible_collections.kvmops.console.plugins.module_utils import _image
+from ansible_collections.kvmops.console.plugins.module_utils import _image, _power
 from ansible_collections.kvmops.console.plugins.module_utils._errors import (
     ConsoleError,
     ImageError,
@@ -42,6 +43,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._errors import (
     TookTooLong,
 )
 from ansible_collections.kvmops.console.plugins.module_utils._image import Rectangle
+from ansible_collections.kvmops.console.plugins.module_utils._power_drive import Answer
 
 if t.TYPE_CHECKING:
     from types import TracebackType
@@ -334,6 +336,10 @@ def _tls_reason(words: str) -> str:
     return "the TLS handshake failed; see that url leads to Incus's HTTPS port."
 
 
+class NotFound(IncusRefused):
+    """The server has no such thing, or none that we may see."""
+
+
 # --- The server -------------------------------------------------------------------------------------------------------
 
 
@@ -349,7 +355,7 @@ class Server(t.NamedTuple):
 class Instance(t.NamedTuple):
     """A virtual machine or a container, as the server lists it. `pool` is that of its root disk, "" where unknown.
 
-    `capture` and `masks`: what its owner lets others see of its screen.
+    `capture` and `masks`: what its owner lets others see of its screen. `ephemeral`: Incus deletes it when it stops.
     """
 
     name: str
@@ -360,6 +366,12 @@ class Instance(t.NamedTuple):
     pool: str = ""
     capture: bool = True
     masks: tuple[Rectangle, ...] = ()
+    ephemeral: bool = False
+
+
+def state_path(instance: Instance) -> str:
+    """Where its state is read, and changed."""
+    return f"/1.0/instances/{quote(instance.name, safe='')}/state"
 
 
 class Client:
@@ -371,7 +383,7 @@ class Client:
     def __init__(self, way: Way, timeout: float) -> None:
         require_requests()
         self.way = way
-        self._timeout = timeout
+        self.timeout = timeout
         # requests does not promise that threads may share a session.
         self._own = threading.local()
         self._sessions: list[requests.Session] = []
@@ -412,8 +424,11 @@ class Client:
 
     def status(self, instance: Instance) -> str:
         """Its status in Incus's words: Running, Stopped, Frozen, Error, ..."""
-        path = f"/1.0/instances/{quote(instance.name, safe='')}/state"
-        return str(self.get(path, project=instance.project)["status"])
+        return str(self.state(instance)["status"])
+
+    def state(self, instance: Instance) -> dict[str, t.Any]:
+        """All that Incus tells of its state."""
+        return dict(self.get(state_path(instance), project=instance.project))
 
     def screenshot(self, instance: Instance) -> bytes:
         """A PNG, whole, of what a virtual machine shows.
@@ -443,26 +458,43 @@ class Client:
         what it was to bring about. Raises IncusRefused when it failed, TookTooLong when it still goes on.
         """
         deadline = time.monotonic() + seconds
+        operation = self.begin(method, path, body, **query)
+        if operation is None:
+            return True
+        ended = self.ended(operation, max(0.0, deadline - time.monotonic()))
+        if ended is None:
+            raise TookTooLong(f"Incus at {self.way.name} took longer than {seconds:g} s for {method} {path}.")
+        return ended
+
+    def begin(self, method: str, path: str, body: t.Any, **query: t.Any) -> str | None:
+        """Send a request that starts an operation; the operation, None where all was done at once."""
         operation = self._json(self._request(method, path, query, body=body), f"{method} {path}").get("operation")
         if not operation:
-            return True
+            return None
         if not re.fullmatch(r"/1\.0/operations/[0-9a-f-]{36}", str(operation)):
             raise IncusError(f"Incus at {self.way.name} named an operation that is none: {_words(operation)}.")
-        left = max(0.0, deadline - time.monotonic())
-        answer = self._request("GET", f"{operation}/wait", {"timeout": int(left) + 1}, wait=left + 1)
+        return str(operation)
+
+    def ended(self, operation: str, seconds: float) -> bool | None:
+        """How an operation ended, as follow() tells it; None when it goes on after `seconds`, and up to one more.
+
+        Raises IncusRefused when it failed.
+        """
+        deadline = time.monotonic() + seconds
+        answer = self._request("GET", f"{operation}/wait", {"timeout": int(seconds) + 1}, wait=seconds + 1)
         if answer.status == 404:
             return False
         told = _load(answer.data)
         # 6.0.4 tells of a failure as an error under status 200, 7.0.2 as an operation that failed.
         if told.get("type") == "error":
             if time.monotonic() >= deadline and self._goes_on(operation):
-                raise TookTooLong(f"Incus at {self.way.name} took longer than {seconds:g} s for {method} {path}.")
+                return None
             raise IncusRefused(f"Incus at {self.way.name} failed: {_words(told.get('error'))}.")
         state = told.get("metadata") or {}
         if state.get("status_code") == SUCCESS:
             return True
         if not _is_over(state):
-            raise TookTooLong(f"Incus at {self.way.name} took longer than {seconds:g} s for {method} {path}.")
+            return None
         raise IncusRefused(f"Incus at {self.way.name} failed: {_words(state.get('err') or state.get('status'))}.")
 
     def get(self, path: str, **query: t.Any) -> t.Any:
@@ -496,12 +528,12 @@ class Client:
         wait: float = 0.0,
     ) -> _Answer:
         """One request and its whole answer, at most `most` bytes, in our time and `wait` more."""
-        seconds = self._timeout + (wait + WAIT_MARGIN if wait else 0.0)
+        seconds = self.timeout + (wait + WAIT_MARGIN if wait else 0.0)
         deadline = time.monotonic() + seconds
         url = f"{self.way.base}{path}" + (f"?{urlencode(query)}" if query else "")
         try:
             with self._session().request(
-                method, url, json=body, timeout=(self._timeout, seconds), stream=True, allow_redirects=False
+                method, url, json=body, timeout=(self.timeout, seconds), stream=True, allow_redirects=False
             ) as response:
                 kind = response.headers.get("Content-Type", "").split(";")[0].strip().lower()
                 if kind not in ("application/json", "image/png"):
@@ -547,6 +579,7 @@ def _instance(told: t.Mapping[str, t.Any]) -> Instance:
         str(roots[0].get("pool", "")) if roots else "",
         capture,
         masks,
+        bool(told.get("ephemeral")),
     )
 
 
@@ -589,7 +622,106 @@ def _refusal(name: str, doing: str, status: int, error: t.Any) -> IncusError:
         return IncusError(
             f"What answers {doing} at {name} with status {status} is not Incus: check url or socket_path."
         )
-    return IncusRefused(f"Incus at {name} refused {doing}: {_words(error)}.")
+    refused = NotFound if status == 404 else IncusRefused
+    return refused(f"Incus at {name} refused {doing}: {_words(error)}.")
+
+
+# --- Power ------------------------------------------------------------------------------------------------------------
+
+POWERS = {
+    "Running": _power.ON,
+    "Ready": _power.ON,
+    "Stopping": _power.STOPPING,
+    "Frozen": _power.PAUSED,
+    ERROR: _power.CRASHED,
+    STOPPED: _power.OFF,
+}
+"""What a status means; in any other, such as Starting, nothing is done yet."""
+
+ACPI = "acpi"
+"""The method that asks a guest."""
+
+_ACTIONS = {
+    ACPI: "stop",
+    _power.FORCE: "stop",
+    _power.START: "start",
+    _power.PAUSE: "freeze",
+    _power.RESUME: "unfreeze",
+}
+
+_OUT_OF_TIME = "context deadline exceeded"
+
+_LOOK_AGAIN = 0.5
+"""Seconds before a machine is looked at again for which no operation is under way."""
+
+
+class Machine:
+    """A virtual machine to be switched, as _power_drive wants it: `look`, `request`, `wait`.
+
+    `budgets`: by method, how many seconds Incus itself gives the guest. `trouble` says why it could not be read last.
+    """
+
+    def __init__(self, client: Client, instance: Instance, budgets: t.Mapping[str, float]) -> None:
+        self.trouble: str | None = None
+        self._client = client
+        self._instance = instance
+        self._budgets = budgets
+        self._pending: tuple[_power.Request, str] | None = None
+
+    def look(self) -> _power.Observation:
+        """What it does now."""
+        try:
+            state = self._client.state(self._instance)
+        except NotFound:
+            self.trouble = None
+            return _power.Observation(_power.OFF)
+        except (IncusError, TookTooLong) as e:
+            self.trouble = str(e)
+            return _power.Observation(_power.UNKNOWN)
+        status = str(state.get("status"))
+        self.trouble = None if status in POWERS else f"its status is {status}."
+        power = POWERS.get(status, _power.UNKNOWN)
+        running = state.get("pid") and power != _power.OFF
+        return _power.Observation(power, f"{state['pid']} {state.get('started_at')}" if running else None)
+
+    def request(self, request: _power.Request) -> Answer | None:
+        """Have it begun. Whether a request was heard whose answer did not come will be seen."""
+        self._pending = None
+        seconds = max(1, round(self._budgets.get(request.method, self._client.timeout)))
+        body = {
+            "action": _ACTIONS[request.method],
+            "timeout": seconds,
+            "force": request.method == _power.FORCE,
+        }
+        try:
+            operation = self._client.begin("PUT", state_path(self._instance), body, project=self._instance.project)
+        except (IncusUnreachable, TookTooLong):
+            return Answer(request)
+        if operation is None:
+            return Answer(request)
+        self._pending = (request, operation)
+        return None
+
+    def wait(self, seconds: float) -> str | Answer | None:
+        """How the operation that is under way ends; it is not asked for again after that."""
+        if self._pending is None:
+            time.sleep(min(seconds, _LOOK_AGAIN))
+            return _power.CHANGED
+        request, operation = self._pending
+        try:
+            ended = self._client.ended(operation, seconds)
+        except IncusRefused as e:
+            self._pending = None
+            # That the guest did not listen in its time is no refusal.
+            return Answer(request, None if _OUT_OF_TIME in str(e) else str(e))
+        except (IncusError, TookTooLong):
+            # It may be found out about when the server is back; should it be over by then, the state tells.
+            time.sleep(min(seconds, _LOOK_AGAIN))
+            return _power.CHANGED
+        if ended is None:
+            return None
+        self._pending = None
+        return Answer(request)
 
 
 # --- Screenshots ------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from ansible_collections.kvmops.console.plugins.module_utils import _incus
+from ansible_collections.kvmops.console.plugins.module_utils import _incus, _power, _power_drive
 from ansible_collections.kvmops.console.plugins.module_utils._errors import (
     IncusError,
     IncusRefused,
@@ -40,6 +40,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._errors import (
 )
 from ansible_collections.kvmops.console.plugins.module_utils._image import Rectangle
 from ansible_collections.kvmops.console.plugins.module_utils._incus import Client, Instance, NotRunning, Way
+from ansible_collections.kvmops.console.plugins.module_utils._power import Observation, Request
 
 UUID = "d65ab792-3a02-4077-a202-9c7edf3bcf61"
 VM = Instance("vm1", "default", UUID, True, "Running", "fast")
@@ -749,3 +750,122 @@ def test_follow_leads_nowhere_else(client: Client, script: Any) -> None:
     with pytest.raises(IncusError, match="an operation that is none"):
         client.follow("PUT", STATE, BODY, 30.0)
     assert len(script.asked) == 1
+
+
+# --- Power ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(client: Client) -> _incus.Machine:
+    return _incus.Machine(client, VM._replace(project="p"), {"acpi": 7.0})
+
+
+def state(status: str, **more: Any) -> Reply:
+    return sync({"status": status, **more})
+
+
+@pytest.mark.parametrize(
+    ("status", "power"),
+    [
+        ("Running", _power.ON),
+        ("Ready", _power.ON),
+        ("Stopping", _power.STOPPING),
+        ("Frozen", _power.PAUSED),
+        ("Error", _power.CRASHED),
+        ("Stopped", _power.OFF),
+        ("Starting", _power.UNKNOWN),
+        ("what-is-this", _power.UNKNOWN),
+    ],
+)
+def test_machine_is_seen(machine: _incus.Machine, script: Any, status: str, power: str) -> None:
+    script.answers = [state(status, pid=4711, started_at="2026-11-20T12:00:00Z")]
+    process = None if power == _power.OFF else "4711 2026-11-20T12:00:00Z"
+    assert machine.look() == Observation(power, process)
+    assert script.asked == [("GET", f"{STATE}?project=p", None)]
+    assert machine.trouble == (f"its status is {status}." if power == _power.UNKNOWN else None)
+
+
+def test_machine_that_has_no_process(machine: _incus.Machine, script: Any) -> None:
+    script.answers = [state("Error", pid=0)]
+    assert machine.look() == Observation(_power.CRASHED)
+
+
+def test_machine_that_was_deleted_is_off(machine: _incus.Machine, script: Any) -> None:
+    script.answers = [refused(404, "Instance not found")]
+    assert machine.look() == Observation(_power.OFF)
+
+
+def test_machine_that_cannot_be_read_is_not_known(machine: _incus.Machine, script: Any) -> None:
+    script.answers = [refused(500, "Database is down"), state("Running")]
+    assert machine.look() == Observation(_power.UNKNOWN)
+    assert "Database is down" in str(machine.trouble)
+    assert machine.look() == Observation(_power.ON)
+    assert machine.trouble is None
+
+
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [
+        ("acpi", {"action": "stop", "timeout": 7, "force": False}),
+        (_power.FORCE, {"action": "stop", "timeout": 20, "force": True}),
+        (_power.START, {"action": "start", "timeout": 20, "force": False}),
+        (_power.PAUSE, {"action": "freeze", "timeout": 20, "force": False}),
+        (_power.RESUME, {"action": "unfreeze", "timeout": 20, "force": False}),
+    ],
+)
+def test_request_is_followed_to_its_end(
+    machine: _incus.Machine, script: Any, method: str, body: dict[str, Any]
+) -> None:
+    script.answers = [STARTED, operation(103), operation(200)]
+    request = Request(method, 1)
+    assert machine.request(request) is None
+    assert machine.wait(0.0) is None
+    assert machine.wait(30.0) == _power_drive.Answer(request)
+    assert script.asked[0] == ("PUT", f"{STATE}?project=p", body)
+    assert [path for _method, path, _body in script.asked[1:]] == [
+        f"{OPERATION}/wait?timeout=1",
+        f"{OPERATION}/wait?timeout=31",
+    ]
+    assert machine.wait(0.0) == _power.CHANGED, "it is over, and not asked for again"
+    assert len(script.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        (refused(500, "The instance is already stopped", http=200), "failed: The instance is already stopped."),
+        (operation(400, "The instance is already stopped"), "failed: The instance is already stopped."),
+        (refused(500, "Failed shutting down: context deadline exceeded", http=200), None),
+        (refused(404, "Operation not found"), None),
+    ],
+)
+def test_request_that_fails_later(machine: _incus.Machine, script: Any, failure: Reply, error: Optional[str]) -> None:
+    script.answers = [STARTED, failure]
+    machine.request(Request("acpi", 1))
+    answer = machine.wait(30.0)
+    assert isinstance(answer, _power_drive.Answer)
+    assert (answer.error is None) == (error is None)
+    assert str(answer.error).endswith(error or "None")
+
+
+def test_request_that_is_refused(machine: _incus.Machine, script: Any) -> None:
+    script.answers = [refused(400, "Unknown action")]
+    with pytest.raises(IncusRefused, match="Unknown action"):
+        machine.request(Request("acpi", 1))
+
+
+def test_request_that_is_done_at_once(machine: _incus.Machine, script: Any) -> None:
+    script.answers = [sync({})]
+    assert machine.request(Request("acpi", 1)) == _power_drive.Answer(Request("acpi", 1))
+
+
+def test_request_whose_answer_is_lost_may_have_been_heard(machine: _incus.Machine, script: Any) -> None:
+    script.answers = [Reply(202, b"{", length=100)]
+    assert machine.request(Request("acpi", 1)) == _power_drive.Answer(Request("acpi", 1))
+
+
+def test_wait_that_breaks_is_taken_up_again(machine: _incus.Machine, script: Any) -> None:
+    script.answers = [STARTED, Reply(200, b"{", length=100), operation(200)]
+    machine.request(Request("acpi", 1))
+    assert machine.wait(0.01) == _power.CHANGED
+    assert machine.wait(30.0) == _power_drive.Answer(Request("acpi", 1))

@@ -1,0 +1,191 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The run of incus_power: which machines it switches, which it leaves alone, and what it tells."""
+
+from __future__ import annotations
+
+from typing import Any, Optional, cast
+
+import pytest
+
+from ansible_collections.kvmops.console.plugins.module_utils import _incus, _power
+from ansible_collections.kvmops.console.plugins.module_utils._errors import IncusRefused, InputError
+from ansible_collections.kvmops.console.plugins.module_utils._incus import Client, Instance
+from ansible_collections.kvmops.console.plugins.module_utils._power import Observation
+from ansible_collections.kvmops.console.plugins.module_utils._power_drive import Answer
+from ansible_collections.kvmops.console.plugins.module_utils._run import incus_power
+from ansible_collections.kvmops.console.plugins.module_utils._run._machine_power import wanted
+
+UUID = "d65ab792-3a02-4077-a202-9c7edf3bcf61"
+
+
+def vm(name: str, **more: Any) -> Instance:
+    return Instance(name, "default", UUID, True, "Running")._replace(**more)
+
+
+class Fake:
+    """Machines by name: what they are, and what has been asked of them."""
+
+    def __init__(self) -> None:
+        self.powers: dict[str, str] = {}
+        self.processes: dict[str, int] = {}
+        self.asked: list[tuple[str, str]] = []
+        self.budgets: list[dict[str, float]] = []
+        self.deaf = False
+        self.broken: Optional[str] = None
+
+    def machine(self, client: Client, instance: Instance, budgets: dict[str, float]) -> Machine:
+        if self.broken == instance.name:
+            raise IncusRefused("Incus refused it.")
+        self.budgets.append(budgets)
+        return Machine(self, instance.name)
+
+
+class Machine:
+    """One of them."""
+
+    def __init__(self, fake: Fake, name: str) -> None:
+        self._fake = fake
+        self._name = name
+        self.trouble: Optional[str] = None
+
+    def look(self) -> Observation:
+        power = self._fake.powers[self._name]
+        return Observation(power, None if power == _power.OFF else str(self._fake.processes.get(self._name, 1)))
+
+    def request(self, request: _power.Request) -> Answer:
+        self._fake.asked.append((self._name, request.method))
+        if request.method == _power.START:
+            self._fake.processes[self._name] = 2
+        if not (request.method == "acpi" and self._fake.deaf):
+            self._fake.powers[self._name] = {
+                "acpi": _power.OFF,
+                _power.FORCE: _power.OFF,
+                _power.START: _power.ON,
+                _power.PAUSE: _power.PAUSED,
+                _power.RESUME: _power.ON,
+            }[request.method]
+        return Answer(request)
+
+    def wait(self, seconds: float) -> Optional[str]:
+        assert seconds <= 0.2 + incus_power.MARGIN
+        return None
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    fake = Fake()
+    monkeypatch.setattr(_incus, "Machine", fake.machine)
+    monkeypatch.setattr(incus_power, "MARGIN", 0.1)
+    return fake
+
+
+def switch(fake: Fake, state: str, *instances: Instance, check: bool = False, **given: Any) -> list[dict[str, Any]]:
+    spec = incus_power.incus_power_options()["argument_spec"]
+    params = {**{name: option.get("default") for name, option in spec.items()}, "state": state, **given}
+    chosen = instances or tuple(vm(name) for name in fake.powers)
+    asked = wanted(params, incus_power.METHODS)
+    return incus_power.switch(cast("Client", None), chosen, asked, 8, check=check)
+
+
+def tried(record: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(step["method"], step["outcome"]) for step in record["steps"]]
+
+
+def test_record(fake: Fake) -> None:
+    fake.powers = {"web": _power.ON}
+    (record,) = switch(fake, "stopped")
+    assert record["steps"][0].pop("seconds") < 60
+    assert record == {
+        "name": "web",
+        "project": "default",
+        "uuid": UUID,
+        "type": "virtual-machine",
+        "changed": True,
+        "before": "on",
+        "after": "off",
+        "steps": [{"method": "acpi", "outcome": "done"}],
+        "ended_by": "acpi",
+    }
+    assert fake.budgets == [{"acpi": 60.0}]
+
+
+@pytest.mark.parametrize(
+    ("state", "before", "after", "methods"),
+    [
+        ("started", "off", "on", ["start"]),
+        ("started", "paused", "on", ["resume"]),
+        ("stopped", "on", "off", ["acpi"]),
+        ("power_cycled", "on", "on", ["acpi", "start"]),
+        ("paused", "on", "paused", ["pause"]),
+        ("resumed", "paused", "on", ["resume"]),
+    ],
+)
+def test_states(fake: Fake, state: str, before: str, after: str, methods: list[str]) -> None:
+    fake.powers = {"web": before}
+    (foreseen,) = switch(fake, state, check=True)
+    assert not fake.asked
+    (record,) = switch(fake, state)
+    for one in (foreseen, record):
+        assert (one["changed"], one["before"], one["after"], one.get("error")) == (True, before, after, None)
+    assert fake.asked == [("web", method) for method in methods]
+
+
+@pytest.mark.parametrize(("state", "power"), [("started", "on"), ("stopped", "off"), ("paused", "paused")])
+def test_already_there_is_success(fake: Fake, state: str, power: str) -> None:
+    fake.powers = {"web": power}
+    (record,) = switch(fake, state)
+    assert (record["changed"], record["steps"], record.get("error")) == (False, [], None)
+
+
+def test_machine_that_is_off_is_not_power_cycled(fake: Fake) -> None:
+    fake.powers = {"web": _power.OFF}
+    (record,) = switch(fake, "power_cycled")
+    assert (record["changed"], record["skipped"]) == (False, "it is off, so it has no process to replace")
+
+
+@pytest.mark.parametrize(
+    ("force", "steps", "after"),
+    [
+        ("never", [("acpi", "timed_out")], "on"),
+        ("after_methods", [("acpi", "timed_out"), ("force", "done")], "off"),
+        ("at_once", [("force", "done")], "off"),
+    ],
+)
+def test_force(fake: Fake, force: str, steps: list[tuple[str, str]], after: str) -> None:
+    fake.powers, fake.deaf = {"web": _power.ON}, True
+    (record,) = switch(fake, "stopped", force=force, methods=[{"method": "acpi", "timeout": 0.1}])
+    assert (tried(record), record["after"], "error" in record) == (steps, after, after == "on")
+
+
+@pytest.mark.parametrize("state", ["stopped", "power_cycled"])
+@pytest.mark.parametrize("check", [True, False])
+def test_ephemeral_machine_is_not_ended(fake: Fake, state: str, check: bool) -> None:
+    fake.powers = {"web": _power.ON}
+    (record,) = switch(fake, state, vm("web", ephemeral=True), check=check, force="at_once")
+    assert record["error"].startswith("web is ephemeral, so Incus deletes it, disks and all, when it stops")
+    assert not fake.asked
+    assert "error" not in switch(fake, "paused", vm("web", ephemeral=True))[0]
+
+
+def test_container_is_passed_over(fake: Fake) -> None:
+    (record,) = switch(fake, "stopped", vm("box", is_vm=False))
+    assert (record["changed"], record["type"]) == (False, "container")
+    assert record["skipped"] == "it is a container, and not a virtual machine"
+
+
+def test_one_failure_never_stops_the_others(fake: Fake) -> None:
+    fake.powers, fake.broken = {"bad": _power.ON, "good": _power.ON}, "bad"
+    bad, good = switch(fake, "stopped")
+    assert (bad["error"], bad["changed"], bad["before"]) == ("Incus refused it.", False, "unknown")
+    assert (good["after"], good.get("error")) == ("off", None)
+
+
+def test_rebooted_is_told_as_what_incus_cannot_do() -> None:
+    class Module:
+        params = {"timeout": 30.0, "concurrency": 1, "state": "rebooted", "methods": None, "force": "never"}  # noqa: RUF012
+
+    with pytest.raises(InputError, match=r"Incus has no way to ask it: .* which is power_cycled"):
+        incus_power.run(cast("Any", Module()))
