@@ -495,7 +495,9 @@ def press(
             outcome = CLOSED
         return Pressed(hello, qemu, outcome)
 
-    pressed: Pressed = _converse(way, deadline, _rfb.Client(password=password, most_raw=_rfb.MOST_PIXEL), talk_about)
+    # Asked for a pixel, QEMU sends a new viewer its whole screen in the end.
+    client = _rfb.Client(password=password, most_raw=4 * MOST_SCREEN)
+    pressed: Pressed = _converse(way, deadline, client, talk_about)
     return pressed
 
 

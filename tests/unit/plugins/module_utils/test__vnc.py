@@ -421,6 +421,12 @@ def test_server_that_ends_after_the_message_is_seen_to() -> None:
     assert press(*OFFERS, PRESSES_SHUTDOWN, bell_meanwhile, Closes(), watch=SECONDS).outcome == _vnc.CLOSED
 
 
+def test_whole_screen_that_comes_late_does_not_matter() -> None:
+    screen = Says(bytes.fromhex("00000001 00000000 028001e0 00000000") + bytes(4 * 640 * 480))
+    ended = press(*OFFERS, PRESSES_SHUTDOWN, screen, says(ACKNOWLEDGES), screen, Closes(), watch=SECONDS)
+    assert ended.outcome == _vnc.CLOSED
+
+
 def test_server_that_goes_on_after_the_message() -> None:
     assert press(*OFFERS, PRESSES_SHUTDOWN, says(ACKNOWLEDGES), watch=0.05).outcome == _vnc.SENT
 
