@@ -26,12 +26,15 @@ SSH_PORT = 22
 _QEMU_USER = "libvirt-qemu"
 _QEMU_ID = 64055  # as Debian and Ubuntu number it
 
+# Who holds a connection may call nothing for minutes, as the tests do: libvirtd would end it after 30 s without answer
+# to its keep-alive messages.
 _LIBVIRTD_CONF = """\
 auth_unix_ro = "none"
 auth_unix_rw = "none"
 unix_sock_ro_perms = "0777"
 unix_sock_rw_perms = "0770"
 log_outputs = "3:stderr"
+keepalive_interval = -1
 host_uuid = "{uuid}"
 """
 
