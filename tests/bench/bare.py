@@ -5,6 +5,7 @@
 """What the modules are measured against: libvirt-python in a loop, and nothing else.
 
 bare.py read      reads every definition
+bare.py audit     reads all that an audit tells of every domain
 bare.py edit      reads, reads again, defines and reads again every definition, as a careful edit must
 """
 
@@ -26,16 +27,38 @@ def other(xml: str) -> str:
     raise SystemExit("a domain without powerControl is not part of this benchmark")
 
 
+def read(domain: libvirt.virDomain) -> str:
+    """The definition."""
+    return str(domain.XMLDesc(READ))
+
+
+def audit(domain: libvirt.virDomain) -> None:
+    """All that an audit tells of a domain that is off."""
+    read(domain)
+    domain.state()
+    domain.isPersistent()
+    domain.autostart()
+    domain.hasManagedSaveImage()
+    domain.listAllSnapshots()
+    domain.listAllCheckpoints()
+
+
+def edit(domain: libvirt.virDomain) -> None:
+    """What an edit asks of libvirt, so that nobody's work is lost."""
+    xml = read(domain)
+    domain.isPersistent()
+    read(domain)
+    domain.connect().defineXML(other(xml))
+    read(domain)
+
+
 def main() -> None:
     """Print the seconds that the loop took."""
+    work = {"read": read, "audit": audit, "edit": edit}[sys.argv[1]]
     connection = libvirt.open("qemu:///system")
     begin = time.perf_counter()
     for domain in connection.listAllDomains(0):
-        xml = domain.XMLDesc(READ)
-        if sys.argv[1] == "edit":
-            domain.XMLDesc(READ)
-            connection.defineXML(other(xml))
-            domain.XMLDesc(READ)
+        work(domain)
     print(time.perf_counter() - begin)
 
 
