@@ -71,8 +71,13 @@ options:
           - The seconds that it has to take effect. Incus knows whole seconds.
         type: float
         default: 60.0
+  allow_vanish:
+    description:
+      - Whether ephemeral instances may be V(stopped), although Incus deletes them then, disks and all. They are never
+        V(power_cycled).
+    type: bool
+    default: false
 notes:
-  - An ephemeral instance, which Incus deletes when it stops, is neither stopped nor power-cycled.
   - A guest without an operating system does not hear the power button, and needs O(force).
 seealso:
   - module: kvmops.console.domain_power

@@ -55,7 +55,8 @@ _CALLS = 4
 
 def incus_power_options() -> Params:
     """What AnsibleModule has to be told."""
-    return _incus_options.incus_arguments(**power_spec(STATES, METHODS))
+    vanish = {"type": "bool", "default": False}
+    return _incus_options.incus_arguments(**power_spec(STATES, METHODS, allow_vanish=vanish))
 
 
 def run(module: AnsibleModule) -> Record:
@@ -74,7 +75,7 @@ def run(module: AnsibleModule) -> Record:
         instances, unmatched = _incus_options.choose(client, params)
         if unmatched:
             module.warn(f"Nothing on {way.name} is meant by: {', '.join(unmatched)}.")
-        records = switch(client, instances, asked, params["concurrency"], check=module.check_mode)
+        records = switch(client, instances, asked, params, check=module.check_mode)
     return {
         "changed": any(record["changed"] for record in records),
         "instances": records,
@@ -85,14 +86,15 @@ def run(module: AnsibleModule) -> Record:
 
 
 def switch(
-    client: Client, instances: t.Sequence[Instance], asked: Wanted, concurrency: int, *, check: bool
+    client: Client, instances: t.Sequence[Instance], asked: Wanted, params: Params, *, check: bool
 ) -> list[Record]:
     """Bring the instances to the state that is asked for; `check`: only tell."""
-    switcher = _Switcher(client, asked, check)
+    # What is to be started again must not vanish.
+    switcher = _Switcher(client, asked, check, params["allow_vanish"] and asked.state == _power.STOPPED)
     outcomes = bounded_map(
         switcher.switch,
         instances,
-        concurrency=concurrency,
+        concurrency=params["concurrency"],
         timeout=switcher.rules().patience + _CALLS * (asked.timeout + _incus.WAIT_MARGIN),
         doing=lambda instance: f"Switching {instance.name}",
     )
@@ -116,10 +118,11 @@ def _record(instance: Instance, outcome: Record | BaseException) -> Record:
 class _Switcher:
     """Does one thing to each instance."""
 
-    def __init__(self, client: Client, asked: Wanted, check: bool) -> None:
+    def __init__(self, client: Client, asked: Wanted, check: bool, may_vanish: bool) -> None:
         self._client = client
         self._asked = asked
         self._check = check
+        self._may_vanish = may_vanish
         self._budgets = {one.method: one.timeout for one in asked.methods}
 
     def rules(self) -> _power.Power:
@@ -131,10 +134,10 @@ class _Switcher:
         """What was done to it, or would be."""
         if not instance.is_vm:
             return {**UNTOUCHED, "skipped": "it is a container, and not a virtual machine"}
-        if instance.ephemeral and self._asked.state in _power.ENDING:
+        if instance.ephemeral and self._asked.state in _power.ENDING and not self._may_vanish:
             raise InputError(
                 f"{instance.name} is ephemeral, so Incus deletes it, disks and all, when it stops: if that is meant,"
-                " do it with `incus delete --force`."
+                " set allow_vanish, with state stopped."
             )
         power = self.rules()
         machine = _incus.Machine(self._client, instance, self._budgets)

@@ -87,7 +87,7 @@ def switch(fake: Fake, state: str, *instances: Instance, check: bool = False, **
     params = {**{name: option.get("default") for name, option in spec.items()}, "state": state, **given}
     chosen = instances or tuple(vm(name) for name in fake.powers)
     asked = wanted(params, incus_power.METHODS)
-    return incus_power.switch(cast("Client", None), chosen, asked, 8, check=check)
+    return incus_power.switch(cast("Client", None), chosen, asked, params, check=check)
 
 
 def tried(record: dict[str, Any]) -> list[tuple[str, str]]:
@@ -160,14 +160,21 @@ def test_force(fake: Fake, force: str, steps: list[tuple[str, str]], after: str)
     assert (tried(record), record["after"], "error" in record) == (steps, after, after == "on")
 
 
-@pytest.mark.parametrize("state", ["stopped", "power_cycled"])
+@pytest.mark.parametrize(("state", "vanish"), [("stopped", False), ("power_cycled", False), ("power_cycled", True)])
 @pytest.mark.parametrize("check", [True, False])
-def test_ephemeral_machine_is_not_ended(fake: Fake, state: str, check: bool) -> None:
+def test_ephemeral_machine_is_not_ended(fake: Fake, state: str, vanish: bool, check: bool) -> None:
     fake.powers = {"web": _power.ON}
-    (record,) = switch(fake, state, vm("web", ephemeral=True), check=check, force="at_once")
+    ephemeral = vm("web", ephemeral=True)
+    (record,) = switch(fake, state, ephemeral, check=check, force="at_once", allow_vanish=vanish)
     assert record["error"].startswith("web is ephemeral, so Incus deletes it, disks and all, when it stops")
     assert not fake.asked
-    assert "error" not in switch(fake, "paused", vm("web", ephemeral=True))[0]
+    assert "error" not in switch(fake, "paused", ephemeral)[0]
+
+
+def test_ephemeral_machine_may_vanish(fake: Fake) -> None:
+    fake.powers = {"web": _power.ON}
+    (record,) = switch(fake, "stopped", vm("web", ephemeral=True), allow_vanish=True)
+    assert (record["after"], record.get("error")) == ("off", None)
 
 
 def test_container_is_passed_over(fake: Fake) -> None:
