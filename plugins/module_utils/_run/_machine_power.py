@@ -119,3 +119,17 @@ def summarize(records: t.Sequence[Record], what: str) -> Record:
         "skipped": sum("skipped" in record for record in records),
         "errors": sum("error" in record for record in records),
     }
+
+
+def differences(records: t.Sequence[Record]) -> list[Record]:
+    """What diff mode shows: what each machine that is switched was, and what it is."""
+    return [
+        {
+            "before_header": record["name"],
+            "after_header": record["name"],
+            "before": f"{record['before']}\n",
+            "after": f"{record['after']}\n",
+        }
+        for record in records
+        if record["changed"]
+    ]

@@ -23,6 +23,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._run import _incus_
 from ansible_collections.kvmops.console.plugins.module_utils._run._machine_power import (
     UNTOUCHED,
     Wanted,
+    differences,
     foreseen,
     power_spec,
     summarize,
@@ -82,6 +83,7 @@ def run(module: AnsibleModule) -> Record:
         "summary": summarize(records, "instances"),
         "unmatched": unmatched,
         "server": {"name": way.name, "version": server.version, "fingerprint": server.fingerprint},
+        **({"diff": differences(records)} if module._diff else {}),
     }
 
 

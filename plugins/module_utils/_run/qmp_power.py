@@ -23,6 +23,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._power_drive import
 from ansible_collections.kvmops.console.plugins.module_utils._run._machine_power import (
     UNTOUCHED,
     Wanted,
+    differences,
     foreseen,
     power_spec,
     summarize,
@@ -76,7 +77,8 @@ def run(module: AnsibleModule) -> Record:
         module.fail_json(
             msg=f"{missing_required_lib('qemu.qmp')} To do so, {_qmp.INSTALL}", exception=_qmp.QMP_TRACEBACK
         )
-    return switch(module.params, check=module.check_mode)
+    result = switch(module.params, check=module.check_mode)
+    return {**result, "diff": differences(result["machines"])} if module._diff else result
 
 
 def switch(params: Params, *, check: bool) -> Record:

@@ -16,7 +16,7 @@ from ansible_collections.kvmops.console.plugins.module_utils import _power, _qmp
 from ansible_collections.kvmops.console.plugins.module_utils._errors import InputError, QmpUnreachable
 from ansible_collections.kvmops.console.plugins.module_utils._power import Observation
 from ansible_collections.kvmops.console.plugins.module_utils._power_drive import Answer
-from ansible_collections.kvmops.console.plugins.module_utils._run import qmp_power
+from ansible_collections.kvmops.console.plugins.module_utils._run import _machine_power, qmp_power
 
 
 class Fake:
@@ -118,6 +118,14 @@ def test_check_mode_predicts_and_asks_nothing(fake: Fake, tmp_path: Path) -> Non
         ("on", True, "on", "off", False),
     ]
     assert not fake.asked
+
+
+def test_differences_are_those_of_what_changes(fake: Fake, tmp_path: Path) -> None:
+    fake.powers = {"on": _power.ON, "off": _power.OFF}
+    records = switch(tmp_path, fake, "stopped", check=True)["machines"]
+    assert _machine_power.differences(records) == [
+        {"before_header": "on", "after_header": "on", "before": "on\n", "after": "off\n"}
+    ]
 
 
 @pytest.mark.parametrize(
