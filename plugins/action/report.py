@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.kvmops.console.plugins.plugin_utils import _registered
 from ansible_collections.kvmops.console.plugins.plugin_utils._report import model, write
 
 Json = dict[str, t.Any]
@@ -76,25 +77,11 @@ class ActionModule(ActionBase):  # type: ignore[misc, unused-ignore]
 
 
 def _results(variables: Json, options: Json) -> list[model.HostResults]:
-    hosts = options["hosts"] if options["hosts"] is not None else variables.get("ansible_play_hosts_all", [])
-    everything = variables["hostvars"]
     names = [options["before"], options["after"], options["changes"]]
-    return [model.HostResults(str(host), *_values(everything, host, names)) for host in dict.fromkeys(hosts)]
-
-
-def _values(everything: t.Any, host: str, names: list[t.Any]) -> list[t.Any]:
-    if host not in everything:
-        return [None] * len(names)
-    of_host = everything.raw_get(host)
-    return [_value(everything, host, name, of_host[name]) if name in of_host else None for name in names]
-
-
-def _value(everything: t.Any, host: str, name: str, raw: t.Any) -> t.Any:
-    """A registered result as it is: looking for templates in it is wrong, and takes minutes for a large fleet.
-
-    Something else than a result may be a template that leads to one.
-    """
-    return raw if isinstance(raw, t.Mapping) else everything[host][name]
+    return [
+        model.HostResults(host, *(_registered.value(variables, host, name) for name in names))
+        for host in _registered.hosts(variables, options["hosts"])
+    ]
 
 
 def _basename(name: str) -> str:

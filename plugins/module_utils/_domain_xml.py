@@ -121,6 +121,7 @@ def has_effect(setting: Setting) -> bool:
 
 _OURS = f"{{{NAMESPACE}}}console"
 _ENTRY = f"{{{NAMESPACE}}}powerControl"
+_ORDER = f"{{{NAMESPACE}}}order"
 _ABSENT = "absent"
 _MOST_DIGITS = 9
 
@@ -165,6 +166,33 @@ def write_memory(root: _Element, memory: Memory) -> None:
     for element in (container, metadata):
         if _is_bare(element):
             _drop(element)
+
+
+class Order(t.NamedTuple):
+    """What a domain's owner says of its turn among others: `priority` (lowest first), and names or globs of domains
+    that it comes `after` and `before`.
+    """
+
+    priority: int | None
+    after: list[str]
+    before: list[str]
+
+
+def read_order(root: _Element) -> Order:
+    """From `<order priority="10"><after>db-*</after><before>web</before></order>` in our element; what cannot be
+    understood is as good as none.
+    """
+    element = root.find(f"metadata/{_OURS}/{_ORDER}")
+    if element is None:
+        return Order(None, [], [])
+    priority = element.get("priority", "")
+    known = priority.isascii() and priority.isdigit() and len(priority) <= _MOST_DIGITS
+    return Order(int(priority) if known else None, _names(element, "after"), _names(element, "before"))
+
+
+def _names(element: _Element, what: str) -> list[str]:
+    said = ((child.text or "").strip() for child in element.iterfind(f"{{{NAMESPACE}}}{what}"))
+    return [name for name in said if name]
 
 
 def _is_bare(element: _Element) -> bool:

@@ -120,6 +120,27 @@ domains:
       description: What the owner wants of powerControl, where the definition says otherwise because of this collection.
       type: str
       sample: enabled
+    order:
+      description:
+        - Its turn when the fleet is power-cycled, as its owner says by an element
+          C(<order priority="10"><after>db-*</after><before>web</before></order>) in its metadata, in the element
+          C(console) of the namespace C(https://kvmops.github.io/console/1).
+      type: dict
+      contains:
+        priority:
+          description: The lowest number goes first; null when not said.
+          type: int
+          sample: 10
+        after:
+          description: Names or globs of the domains that go before it.
+          type: list
+          elements: str
+          sample: ["db-*"]
+        before:
+          description: Names or globs of the domains that go after it.
+          type: list
+          elements: str
+          sample: []
     restart_pending:
       description: Whether the definition's powerControl has another effect than what the running QEMU was started with.
       type: bool

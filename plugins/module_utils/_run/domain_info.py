@@ -141,6 +141,7 @@ class Auditor:
             "pointer_devices": _domain_xml.pointer_devices(root),
             "graphics": graphics,
             "owner_wants": _owner_wants(config),
+            "order": _domain_xml.read_order(root if config is None else config)._asdict(),
             "restart_pending": bool(config is not None and live is not None)
             and list(map(_domain_xml.has_effect, live_settings)) != list(map(_domain_xml.has_effect, config_settings)),
             **self._qemu(domain, live, root if config is None else config, process),

@@ -330,6 +330,41 @@ def test_another_namespace_is_not_ours() -> None:
     assert dx.read_memory(dx.parse(remembering(DOMAIN, MEMORY).replace("/console/1", "/console/2"))) == {}
 
 
+# The owner's order
+
+
+def ordered(element: str) -> str:
+    ours = f"<metadata><k:console xmlns:k='{dx.NAMESPACE}'>{element}</k:console></metadata>"
+    return f"<domain><name>a</name>{ours}</domain>"
+
+
+@pytest.mark.parametrize(
+    ("element", "expected"),
+    [
+        ("", (None, [], [])),
+        ("<k:order/>", (None, [], [])),
+        ("<k:order priority='0'/>", (0, [], [])),
+        ("<k:order priority='-1'/>", (None, [], [])),
+        ("<k:order priority='99999999999'/>", (None, [], [])),
+        (
+            "<k:order priority='10'><k:after> db 1 </k:after><k:after>db-*</k:after><k:after/>"
+             "<k:before>web</k:before></k:order>",
+            (10, ["db 1", "db-*"], ["web"]),
+        ),
+        ("<order xmlns='urn:other' priority='10'/>", (None, [], [])),
+    ],
+)
+def test_read_order(element: str, expected: tuple[object, ...]) -> None:
+    assert dx.read_order(dx.parse(ordered(element))) == expected
+
+
+def test_memory_leaves_the_order_alone() -> None:
+    root = dx.parse(ordered("<k:order priority='10'/>"))
+    dx.write_memory(root, {0: Remembered("yes", "yes", "no")})
+    dx.write_memory(root, {})
+    assert dx.read_order(root).priority == 10
+
+
 # differences, same
 
 LEAF = "<a><b x='1' y='2'>t</b><c/></a>"

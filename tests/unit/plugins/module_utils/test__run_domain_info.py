@@ -149,6 +149,7 @@ def test_a_record(host: Host, audit: Audit) -> None:
             },
         ],
         "owner_wants": None,
+        "order": {"priority": None, "after": [], "before": []},
         "restart_pending": False,
         "qemu": {"running": None, "next_start": judged("affected", "/opt/affected")},
         "saved_states": [],

@@ -1,0 +1,101 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Plans on the controller in which batches domains are power-cycled. Documented in plugins/modules/rolling_plan.py."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
+from ansible_collections.kvmops.console.plugins.plugin_utils import _registered, _rolling
+
+Json = dict[str, t.Any]
+
+NAMES: Json = {"type": "list", "elements": "str", "default": []}
+
+ARGUMENT_SPEC: Json = {
+    "hosts": {"type": "list", "elements": "str"},
+    "audit": {"type": "str", "required": True},
+    "changes": {"type": "str"},
+    "batch": {"type": "int", "default": 1},
+    "order": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "domains": {"type": "list", "elements": "str", "required": True},
+            "priority": {"type": "int"},
+            "after": NAMES,
+            "before": NAMES,
+        },
+    },
+    "gates": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "domains": {"type": "list", "elements": "str", "required": True},
+            "check": {"type": "str", "required": True, "choices": ["agent", "text", "tcp", "command"]},
+            "text": {"type": "str"},
+            "host": {"type": "str"},
+            "port": {"type": "int"},
+            "command": {"type": "list", "elements": "str"},
+            "timeout": {"type": "int", "default": 300},
+        },
+        "required_if": [
+            ("check", "text", ["text"]),
+            ("check", "tcp", ["host", "port"]),
+            ("check", "command", ["command"]),
+        ],
+    },
+    "again": {"type": "list", "elements": "str", "default": []},
+}
+
+
+class ActionModule(ActionBase):  # type: ignore[misc, unused-ignore]
+    """Reads what audits registered; never connects to a host."""
+
+    # One plan for all hosts, whether or not the task says run_once.
+    BYPASS_HOST_LOOP = True
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
+        result: Json = super().run(tmp, task_vars)
+        _validated, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+        if options["batch"] < 1:
+            raise AnsibleActionFail(f"batch is a number of domains from 1 on, and not {options['batch']}.")
+        try:
+            planned = _rolling.batches(_machines(task_vars or {}, options), options["batch"])
+        except ConsoleError as error:
+            raise AnsibleActionFail(str(error)) from error
+        result.update(
+            changed=False,
+            batches=[[_described(each) for each in batch] for batch in planned],
+            plan=[
+                f"{number}. {', '.join(each.label for each in batch)}" for number, batch in enumerate(planned, start=1)
+            ],
+        )
+        return result
+
+
+def _machines(variables: Json, options: Json) -> list[_rolling.Machine]:
+    """The domains that wait for a power cycle, and those whose gates are to be passed again."""
+    rules = [_rolling.Rule(**rule) for rule in options["order"]]
+    found: list[_rolling.Machine] = []
+    for host in _registered.hosts(variables, options["hosts"]):
+        audit, changes = (_registered.value(variables, host, options[name]) for name in ("audit", "changes"))
+        records = _rolling.waiting(host, audit or {}, changes or {}, options["again"])
+        found += [_rolling.machine(host, record, rules, options["gates"]) for record in records]
+    return found
+
+
+def _described(machine: _rolling.Machine) -> Json:
+    return {"host": machine.host, "name": machine.name, "uuid": machine.uuid, "gates": list(machine.gates)}
