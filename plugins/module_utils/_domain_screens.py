@@ -18,7 +18,7 @@ import typing as t
 
 from ansible_collections.kvmops.console.plugins.module_utils import _domain_xml, _image, _libvirt, _vnc
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError, InputError
-from ansible_collections.kvmops.console.plugins.module_utils._image import Picture, Rectangle
+from ansible_collections.kvmops.console.plugins.module_utils._image import Rectangle
 from ansible_collections.kvmops.console.plugins.module_utils._libvirt import Connection, Listed
 from ansible_collections.kvmops.console.plugins.module_utils._screens import Screen, Shot
 
@@ -112,7 +112,7 @@ class Camera:
     def _read(self, index: int) -> Shot:
         descriptor = _libvirt.graphics_socket(self._domain, index, self._timeout)
         framebuffer = _vnc.read_screen(socket.socket(fileno=descriptor), timeout=self._timeout, wake=self._wake)
-        return Shot(Picture(*framebuffer), VNC)
+        return Shot(_image.from_bgrx(*framebuffer), VNC)
 
     def _wake_up(self) -> None:
         if self._wake == "pointer":

@@ -114,6 +114,12 @@ def decode(data: bytes) -> Picture:
     raise ImageError(f"What was captured is neither a PPM (P6) nor a PNG: it starts with {data[:8]!r}.")
 
 
+def from_bgrx(width: int, height: int, pixels: bytes) -> Picture:
+    """The picture of pixels of four bytes, blue, green, red and one of no meaning, row by row."""
+    require_pillow()
+    return Picture(width, height, Image.frombuffer("RGB", (width, height), pixels, "raw", "BGRX", 0, 1).tobytes())
+
+
 def encode_png(picture: Picture, few: Flat | None = None) -> bytes:
     """`picture` as a PNG. `few` is flat(picture), where somebody has it already.
 
@@ -220,10 +226,18 @@ def enlarged_grey(picture: Picture) -> Picture:
     return Picture(width, height, grey.convert("RGB").tobytes())
 
 
-def digest(picture: Picture) -> str:
-    """The SHA-256 of size and pixels, in hexadecimal: the same for the same screen, whatever file it came in."""
+def digest(picture: Picture, few: Flat | None = None) -> str:
+    """A SHA-256 of size and pixels, in hexadecimal: the same for the same screen, whatever file it came in.
+
+    `few` is flat(picture), where somebody has it already; it has a third of the bytes.
+    """
+    few = few or flat(picture)
     hashed = hashlib.sha256(b"%dx%d\n" % (picture.width, picture.height))
-    hashed.update(picture.rgb)
+    if few is None:
+        hashed.update(picture.rgb)
+    else:
+        hashed.update(repr(few.colours).encode())
+        hashed.update(few.pixels.tobytes())
     return hashed.hexdigest()
 
 

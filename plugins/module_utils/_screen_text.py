@@ -94,12 +94,16 @@ class _Cell(t.NamedTuple):
 
 
 class _Grid(t.NamedTuple):
-    """How cells lie in a picture: `cell` pixels from one to the next, of which the font has `width`."""
+    """How cells lie in a picture: `cell` pixels from one to the next, of which the font has `width`.
+
+    `seen` are cells that were looked at, by their pixels: a screen has far fewer shapes than cells.
+    """
 
     screen: Flat
     cell: int
     width: int
     height: int
+    seen: dict[bytes, _Cell]
 
 
 class _Score(t.NamedTuple):
@@ -126,6 +130,7 @@ class _Reading(t.NamedTuple):
 class _Tried(t.NamedTuple):
     """What is known of a grid: some of its cells, and its best reading so far."""
 
+    grid: _Grid
     sample: Counter[_Cell]
     reading: _Reading | None
 
@@ -144,17 +149,17 @@ def read(picture: Picture, fonts: t.Iterable[Font], few: Flat | None = None) -> 
     tried: dict[tuple[int, int, int], _Tried] = {}
     for number, font in enumerate(fonts):
         for grid in _grids(screen, font):
-            before = tried.get(grid[1:])
+            before = tried.get(grid[1:4])
             if before is None:
-                before = tried[grid[1:]] = _Tried(_sample(grid), None)
+                before = tried[grid[1:4]] = _Tried(grid, _sample(grid), None)
             if not _promises(before, font):
                 continue
-            reading = _read(grid, font)
-            tried[grid[1:]] = before._replace(reading=reading)
+            reading = _read(before.grid, font)
+            tried[grid[1:4]] = before._replace(reading=reading)
             if _is_text(reading.score) and (best is None or reading.score.share > best.score.share):
                 best = reading
-        if best and best.score.share >= 1.0:
-            break
+            if best and best.score.share >= 1.0:
+                return best.text
         if not any(_two_coloured(one.sample) for one in tried.values()):
             break
         if number >= _MOST_FRUITLESS and _is_fruitless(best, tried.values()):
@@ -301,8 +306,8 @@ def _grids(screen: Flat, font: Font) -> t.Iterator[_Grid]:
     if height < font.height or width < font.width:
         return
     if font.width == 8 and width % 9 == 0:
-        yield _Grid(screen, 9, 8, font.height)
-    yield _Grid(screen, font.width, font.width, font.height)
+        yield _Grid(screen, 9, 8, font.height, {})
+    yield _Grid(screen, font.width, font.width, font.height, {})
 
 
 def _rows(grid: _Grid) -> t.Iterator[list[bytes]]:
@@ -322,6 +327,13 @@ def _rows(grid: _Grid) -> t.Iterator[list[bytes]]:
 
 def _cell(pixels: bytes, grid: _Grid) -> _Cell:
     """What a cell's pixels may be."""
+    cell = grid.seen.get(pixels)
+    if cell is None:
+        cell = grid.seen[pixels] = _look(pixels, grid)
+    return cell
+
+
+def _look(pixels: bytes, grid: _Grid) -> _Cell:
     values = sorted(set(pixels))
     if len(values) == 1:
         return _Cell((0,), False)

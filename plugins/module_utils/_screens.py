@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 import time
 import typing as t
 from datetime import datetime, timezone
@@ -197,15 +198,29 @@ def _known(folder: str) -> _Look | None:
         return None
 
 
+_LOOKING = threading.Lock()
+"""Who looks at pixels is alone in that: at once, threads only hold each other up, and those who hear from QEMU."""
+
+
 def _take(screen: Screen, folder: str, before: _Look | None, depth: int, history: History) -> _Look:
     shot = screen.take()
-    picture = _image.mask(shot.picture, screen.masks) if screen.masks else shot.picture
     now = time.time()
-    digest = _image.digest(picture)
+    with _LOOKING:
+        look = _look_at(screen, shot, before, depth, now)
+    if look.png is not (before and before.png):
+        write_whole(os.path.join(folder, "latest.png"), look.png)
+    _write_record(folder, look.record)
+    _remember(folder, look.record, look.png, history)
+    return look
+
+
+def _look_at(screen: Screen, shot: Shot, before: _Look | None, depth: int, now: float) -> _Look:
+    picture = _image.mask(shot.picture, screen.masks) if screen.masks else shot.picture
+    few = _image.flat(picture)
+    digest = _image.digest(picture, few)
     changed = None if before is None else before.record["pixels"] != digest
     record: Record = {
         "format": FORMAT,
-        "head": screen.head,
         "pixels": digest,
         "width": picture.width,
         "height": picture.height,
@@ -220,15 +235,11 @@ def _take(screen: Screen, folder: str, before: _Look | None, depth: int, history
         # The same pixels are the same file, and say the same.
         look = _Look({**before.record, **record}, before.png, False, picture)
         if look.reading.depth < depth:
-            _note(look, _screen_reading.read(picture, depth))
-    else:
-        few = _image.flat(picture)
-        png = shot.png if shot.png is not None and not screen.masks else _image.encode_png(picture, few)
-        look = _Look({**record, "sha256": hashlib.sha256(png).hexdigest()}, png, False, picture)
-        _note(look, _screen_reading.read(picture, depth, few))
-        write_whole(os.path.join(folder, "latest.png"), png)
-    _write_record(folder, look.record)
-    _remember(folder, look.record, look.png, history)
+            _note(look, _screen_reading.read(picture, depth, few))
+        return look
+    png = shot.png if shot.png is not None and not screen.masks else _image.encode_png(picture, few)
+    look = _Look({**record, "sha256": hashlib.sha256(png).hexdigest()}, png, False, picture)
+    _note(look, _screen_reading.read(picture, depth, few))
     return look
 
 
@@ -297,7 +308,6 @@ def _publish(screen: Screen, options: Options, look: _Look) -> Record:
         small = os.path.join(options.dest or folder, f"{stem}~thumbnail.png" if options.dest else "thumbnail.png")
         write_whole(small, _image.encode_png(_image.thumbnail(look.picture, options.thumbnail)))
     shown = (
-        "head",
         "sha256",
         "width",
         "height",
@@ -309,6 +319,7 @@ def _publish(screen: Screen, options: Options, look: _Look) -> Record:
     reading, said = look.reading, _said(look, options)
     enclosed = {"content": base64.b64encode(look.png).decode()} if options.enclose else {}
     return {
+        "head": screen.head,
         **{key: look.record[key] for key in shown},
         **enclosed,
         "path": path,

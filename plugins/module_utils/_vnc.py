@@ -48,7 +48,7 @@ FIRST_PORT = 5900
 """The TCP port of display 0 (6143, section 1 leaves it to custom; IANA lists it as rfb)."""
 LONGEST_SOCKET = 107
 """Bytes of a unix socket's path (sun_path of unix(7), less its end)."""
-_MOST_AT_ONCE = 65536
+_MOST_AT_ONCE = 1 << 18
 
 SENDS_POINTER_CHANGE = "sends -257 unasked"
 OBEYS_UNGATED = "obeys power messages that were not negotiated"
@@ -552,11 +552,11 @@ WAKE = ("none", "key", "pointer")
 
 
 class Framebuffer(NamedTuple):
-    """What a screen shows: `rgb` has three bytes a pixel, row by row."""
+    """What a screen shows: `bgrx` has blue, green, red and a byte of no meaning for each pixel, row by row."""
 
     width: int
     height: int
-    rgb: bytes
+    bgrx: bytes
 
 
 def read_screen(sock: socket.socket, *, timeout: float, wake: str = "none") -> Framebuffer:
@@ -594,22 +594,23 @@ def _waking(wake: str) -> list[bytes]:
 
 def _receive_screen(talk: _Talk, width: int, height: int) -> Framebuffer:
     """Put the rectangles together until every pixel has come; a server may send them in any number of updates."""
-    pixels = bytearray(4 * width * height)
     missing = width * height
+    pixels = bytearray()
     while missing > 0:
         event = talk.hear()
         if not isinstance(event, _rfb.Rectangle) or event.encoding != _rfb.RAW:
             continue
         if event.x + event.width > width or event.y + event.height > height:
             raise VncProtocolError("it sends pixels outside of its screen.")
+        if (event.width, event.height) == (width, height):
+            return Framebuffer(width, height, event.payload)
+        pixels = pixels or bytearray(4 * width * height)
         row = 4 * event.width
         for line in range(event.height):
             begin = 4 * ((event.y + line) * width + event.x)
             pixels[begin : begin + row] = event.payload[line * row : (line + 1) * row]
         missing -= event.width * event.height
-    rgb = bytearray(3 * width * height)
-    rgb[0::3], rgb[1::3], rgb[2::3] = pixels[2::4], pixels[1::4], pixels[0::4]
-    return Framebuffer(width, height, bytes(rgb))
+    return Framebuffer(width, height, bytes(pixels))
 
 
 def verdict_of(

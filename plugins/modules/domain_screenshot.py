@@ -66,6 +66,13 @@ options:
       - key
       - pointer
     default: none
+  concurrency:
+    description:
+      - How many domains are captured at a time. Most of that time is spent waiting for QEMU.
+      - From 16 on, several processes share the work, one for each eight, but no more than four and than there are
+        processors.
+    type: int
+    default: 16
 seealso:
   - module: kvmops.console.domain_info
 """
@@ -219,7 +226,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._domain_screens imp
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import domain_options
 from ansible_collections.kvmops.console.plugins.module_utils._run._screen_options import screen_spec
 from ansible_collections.kvmops.console.plugins.module_utils._run._task import finish
-from ansible_collections.kvmops.console.plugins.module_utils._run.domain_screenshot import run
+from ansible_collections.kvmops.console.plugins.module_utils._run.domain_screenshot import CONCURRENCY, run
 from ansible_collections.kvmops.console.plugins.module_utils._vnc import WAKE
 
 
@@ -229,6 +236,7 @@ def main() -> None:
             head={"type": "str", "default": "0"},
             capture={"type": "str", "choices": list(CAPTURES), "default": AUTO},
             wake={"type": "str", "choices": list(WAKE), "default": "none"},
+            concurrency={"type": "int", "default": CONCURRENCY},
         )
     )
     finish(AnsibleModule(argument_spec=spec, supports_check_mode=True), run)

@@ -47,11 +47,17 @@ options:
       - C(path) is the path of the unix socket. Required.
       - C(name) is what the machine is called in the result and in the names of files, by default the name of the socket
         without its suffix. Two machines of one name are refused.
-      - C(device) is the C(id=) of the display device whose screen is wanted, by default the primary console.
-      - C(head) is the number of its screen, from V(0), which is the default. Needs C(device).
+      - C(device) is the C(id=) of the display device whose screens are meant, by default all of the machine.
+      - C(head) is O(head) for this machine.
     type: list
     elements: raw
     required: true
+  head:
+    description:
+      - Which screen of each machine, a number from 0, or V(all). V(0) is the primary console.
+      - The others can be pictured when their display devices have an C(id=).
+    type: str
+    default: '0'
   wake:
     description:
       - Wake a screen that sleeps. V(key) presses Shift. V(pointer) moves the pointer by a pixel and back, and to the
@@ -77,14 +83,14 @@ EXAMPLES = r"""
       - /run/vm/web-2.qmp
     fetch_to: screens
 
-- name: Both screens of one machine
+- name: Every screen of one machine, and the second one of another's graphics card
   kvmops.console.qmp_screenshot:
     sockets:
       - name: desk-1
         path: /run/vm/desk-1/qmp.sock
-        device: video0
-      - name: desk-1
-        path: /run/vm/desk-1/qmp.sock
+        head: all
+      - name: desk-2
+        path: /run/vm/desk-2/qmp.sock
         device: video0
         head: 1
 
@@ -125,12 +131,12 @@ machines:
       type: str
       sample: "web-1: No QEMU listens on /run/vm/web-1.qmp any more: start it, or leave this socket out."
     screens:
-      description: The picture's record, in a list.
+      description: One record a picture.
       type: list
       elements: dict
       contains:
         head:
-          description: The number of the screen among its device's.
+          description: The number of the screen, among its device's where one was named, else among the machine's.
           type: int
           sample: 0
         path:
@@ -218,6 +224,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._run.qmp_screenshot
 def main() -> None:
     spec = screen_spec(
         sockets={"type": "list", "elements": "raw", "required": True},
+        head={"type": "str", "default": "0"},
         wake={"type": "str", "choices": list(WAKE), "default": "none"},
     )
     finish(AnsibleModule(argument_spec=spec, supports_check_mode=True), run, "machines")

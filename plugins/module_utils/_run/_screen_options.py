@@ -19,7 +19,14 @@ from ansible_collections.kvmops.console.plugins.module_utils import _image, _scr
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError, InputError
 from ansible_collections.kvmops.console.plugins.module_utils._files import read_whole
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import state_directory
-from ansible_collections.kvmops.console.plugins.module_utils._screens import History, Options, Wait
+from ansible_collections.kvmops.console.plugins.module_utils._screens import (
+    History,
+    Options,
+    Screen,
+    Wait,
+    WaitFailed,
+    shoot,
+)
 
 Params = dict[str, t.Any]
 
@@ -131,6 +138,21 @@ def check_enclosed(records: t.Sequence[Params]) -> None:
     """Whether the pictures that the records enclose can travel in one result. Raises InputError."""
     if sum(len(screen.get("content", "")) for record in records for screen in record["screens"]) > MOST_ENCLOSED:
         raise InputError("The pictures are too many to be brought home at once: name fewer machines in one task.")
+
+
+def shoot_each(screens: t.Iterable[Screen], options: Options, tell: t.Callable[[ConsoleError], str]) -> Params:
+    """`screens` and `error` of a machine's record. One screen's failure stays with it; `tell` makes it a sentence."""
+    records: list[Params] = []
+    errors: list[str] = []
+    for screen in screens:
+        try:
+            records.append(shoot(screen, options))
+        except WaitFailed as e:
+            records.append(e.record)
+            errors.append(str(e))
+        except ConsoleError as e:
+            errors.append(tell(e))
+    return {"screens": records, **({"error": " ".join(errors)} if errors else {})}
 
 
 def finish_record(outcome: Params | BaseException) -> Params:

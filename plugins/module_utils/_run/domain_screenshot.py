@@ -17,12 +17,14 @@ from ansible_collections.kvmops.console.plugins.module_utils import _domain_scre
 from ansible_collections.kvmops.console.plugins.module_utils._concurrent import bounded_map
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 from ansible_collections.kvmops.console.plugins.module_utils._libvirt import Connection, Listed
+from ansible_collections.kvmops.console.plugins.module_utils._processes import deal_out, how_many
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import selection
 from ansible_collections.kvmops.console.plugins.module_utils._run._screen_options import (
     check_enclosed,
     finish_record,
     host_allows,
     screen_options,
+    shoot_each,
 )
 from ansible_collections.kvmops.console.plugins.module_utils._run._task import (
     need_libvirt,
@@ -31,6 +33,10 @@ from ansible_collections.kvmops.console.plugins.module_utils._run._task import (
 )
 
 Record = dict[str, t.Any]
+
+CONCURRENCY = 16
+A_PROCESS = 8
+"""Domains at a time that are worth a process of their own: looking at pictures keeps it busy."""
 
 
 def run(module: AnsibleModule) -> Record:
@@ -42,16 +48,16 @@ def run(module: AnsibleModule) -> Record:
     with _libvirt.connect(params["uri"]) as connection:
         listed, unmatched = selection(params).pick(connection.domains(), lambda domain: (domain.name, domain.uuid))
         report_unmatched(module, unmatched, params["uri"])
-        photographer = Photographer(connection, options, params)
-        patience = params["timeout"] + (options.wait.timeout if options.wait else 0.0)
-        outcomes = bounded_map(
-            photographer.picture,
-            listed,
-            concurrency=params["concurrency"],
-            timeout=patience,
-            doing=lambda domain: f"Capturing the screen of {domain.name}",
-        )
-        records = [_record(domain, outcome) for domain, outcome in zip(listed, outcomes)]
+        processes = how_many(min(params["concurrency"], sum(domain.active for domain in listed)), A_PROCESS)
+
+        def here(domains: t.Sequence[Listed]) -> list[Record]:
+            return _shoot(domains, Photographer(connection, options, params), params["concurrency"] // processes)
+
+        def there(domains: t.Sequence[Listed]) -> list[Record]:
+            with _libvirt.connect(params["uri"]) as own:
+                return _shoot(domains, Photographer(own, options, params), params["concurrency"] // processes)
+
+        records = deal_out(listed, processes, here, there)
     check_enclosed(records)
     return {
         "changed": False,
@@ -66,6 +72,18 @@ def run(module: AnsibleModule) -> Record:
     }
 
 
+def _shoot(domains: t.Sequence[Listed], photographer: Photographer, concurrency: int) -> list[Record]:
+    """A record of each."""
+    outcomes = bounded_map(
+        photographer.picture,
+        domains,
+        concurrency=concurrency,
+        timeout=photographer.patience,
+        doing=lambda domain: f"Capturing the screen of {domain.name}",
+    )
+    return [_record(domain, outcome) for domain, outcome in zip(domains, outcomes)]
+
+
 def _record(domain: Listed, outcome: Record | BaseException) -> Record:
     base = {"name": domain.name, "uuid": domain.uuid, "state": domain.state, "changed": False, "screens": []}
     return {**base, **finish_record(outcome)}
@@ -78,11 +96,14 @@ class Photographer:
         self._connection = connection
         self._options = options
         self._params = params
+        self.patience: float = params["timeout"] + (options.wait.timeout if options.wait else 0.0)
+        """Seconds for one domain."""
 
     def picture(self, domain: Listed) -> Record:
         """The screens of a domain, or why there are none. One screen's failure stays with it."""
         if not domain.active:
             return {"skipped": "it is off"}
+        domain = domain._replace(handle=_libvirt.find(self._connection, domain.uuid))
         live = _domain_xml.parse(_libvirt.live_xml(domain, self._connection))
         privacy = _domain_screens.privacy(live)
         if not privacy.capture or not host_allows():
@@ -95,14 +116,12 @@ class Photographer:
             self._params["wake"],
             self._params["timeout"],
         )
-        record: Record = {"screens": []}
+
+        def tell(error: ConsoleError) -> str:
+            return f"{domain.name}: {error}" if domain.name not in str(error) else str(error)
+
         try:
-            for head in _domain_screens.choose_heads(live, self._params["head"]):
-                screen = camera.screen(head, privacy.masks.get(head, ()))
-                record["screens"].append(_screens.shoot(screen, self._options))
-        except _screens.WaitFailed as e:
-            record["screens"].append(e.record)
-            record["error"] = str(e)
+            heads = _domain_screens.choose_heads(live, self._params["head"])
         except ConsoleError as e:
-            record["error"] = f"{domain.name}: {e}" if domain.name not in str(e) else str(e)
-        return record
+            return {"error": tell(e)}
+        return shoot_each((camera.screen(head, privacy.masks.get(head, ())) for head in heads), self._options, tell)

@@ -16,14 +16,16 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.kvmops.console.plugins.module_utils import _image, _qmp, _screens
+from ansible_collections.kvmops.console.plugins.module_utils import _image, _qmp, _qmp_screens, _screens
 from ansible_collections.kvmops.console.plugins.module_utils._concurrent import bounded_map
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError, InputError
+from ansible_collections.kvmops.console.plugins.module_utils._qmp_screens import ALL, Head
 from ansible_collections.kvmops.console.plugins.module_utils._run._screen_options import (
     check_enclosed,
     finish_record,
     host_allows,
     screen_options,
+    shoot_each,
 )
 from ansible_collections.kvmops.console.plugins.module_utils._run._task import need_pictures
 from ansible_collections.kvmops.console.plugins.module_utils._screens import Screen, Shot
@@ -44,12 +46,15 @@ _SOCKET = {
     "path": {"type": "path", "required": True},
     "name": {"type": "str"},
     "device": {"type": "str"},
-    "head": {"type": "int", "default": 0},
+    "head": {"type": "str"},
 }
 
 
 class Machine(t.NamedTuple):
-    """One screen of one QEMU: `name` is ours, `path` its QMP socket, `device` the id of a display device, or ""."""
+    """What is wanted of one QEMU: `name` is ours, `path` its QMP socket, `device` the id of a display device, or "".
+
+    `head` counts the screens of the device, or of the machine without one; it may be ALL.
+    """
 
     name: str
     path: str
@@ -63,7 +68,7 @@ def run(module: AnsibleModule) -> Record:
     _need_qmp(module)
     params = module.params
     options = screen_options(module)
-    machines = read_machines(params["sockets"])
+    machines = read_machines(params["sockets"], params["head"])
     camera = _Camera(options, WAKE[params["wake"]])
     outcomes = bounded_map(
         camera.picture,
@@ -93,21 +98,29 @@ def _need_qmp(module: AnsibleModule) -> None:
         )
 
 
-def read_machines(sockets: t.Sequence[t.Any]) -> list[Machine]:
-    """What `sockets` means: paths, or dicts as _SOCKET says, sorted by name. Raises InputError."""
-    machines = sorted(_read_machine(one) for one in sockets)
+def read_machines(sockets: t.Sequence[t.Any], head: str = "0") -> list[Machine]:
+    """What `sockets` means: paths, or dicts as _SOCKET says, sorted by name. `head` is for those that say none.
+
+    Raises InputError.
+    """
+    machines = sorted(_read_machine(one, head) for one in sockets)
     for one, other in zip(machines, machines[1:]):
-        if (one.name, one.head) == (other.name, other.head):
+        if one.name == other.name and (one.head == other.head or ALL in (one.head, other.head)):
             raise InputError(
                 f"{one.path} and {other.path} are both called {one.name}, and their pictures would be, too: give each a"
                 " name."
                 if one.path != other.path
-                else f"{one.path} is named twice with head {one.head}: name it once, or give each device a name."
+                else f"{one.path} is named twice with head {_told(other.head)}: name it once, or give each device a"
+                " name."
             )
     return machines
 
 
-def _read_machine(given: t.Any) -> Machine:
+def _told(head: int) -> str:
+    return "all" if head == ALL else str(head)
+
+
+def _read_machine(given: t.Any, head: str) -> Machine:
     asked = {"path": given} if isinstance(given, str) else given
     if not isinstance(asked, dict):
         raise InputError(f"sockets has paths and dictionaries with a path, not {given!r}.")
@@ -118,11 +131,10 @@ def _read_machine(given: t.Any) -> Machine:
     name = one["name"] or os.path.splitext(os.path.basename(one["path"]))[0]
     if not name or "\0" in one["path"]:
         raise InputError(f"In sockets, {given!r} is no path of a socket.")
-    if one["head"] < 0 or (one["head"] and one["device"] is None):
-        raise InputError(
-            f"{name}: head is a number from 0, and of a device; name the display device, too, by its id= in QEMU."
-        )
-    return Machine(name, one["path"], one["device"] or "", one["head"])
+    wanted = head if one["head"] is None else str(one["head"])
+    if wanted != "all" and not (wanted.isascii() and wanted.isdigit()):
+        raise InputError(f"{name}: head is a number from 0, or all, not {wanted!r}.")
+    return Machine(name, one["path"], one["device"] or "", ALL if wanted == "all" else int(wanted))
 
 
 def _record(machine: Machine, outcome: Record | BaseException) -> Record:
@@ -138,25 +150,41 @@ class _Camera:
         self._wake = wake
 
     def picture(self, machine: Machine) -> Record:
-        """The screen of a machine, or why there is none."""
+        """The screens of a machine, or why there are none."""
         if not host_allows():
             return {"skipped": "its owner lets nobody see its screen"}
-        screen = Screen(_key(machine), machine.name, machine.head, lambda: self._take(machine))
-        try:
-            return {"screens": [_screens.shoot(screen, self._options)]}
-        except _screens.WaitFailed as e:
-            return {"screens": [e.record], "error": str(e)}
-        except ConsoleError as e:
-            return {"error": f"{machine.name}: {e}"}
 
-    def _take(self, machine: Machine) -> Shot:
+        def tell(error: ConsoleError) -> str:
+            return f"{machine.name}: {error}"
+
+        try:
+            heads = self._heads(machine)
+        except ConsoleError as e:
+            return {"error": tell(e)}
+        return shoot_each((self._screen(machine, head) for head in heads), self._options, tell)
+
+    def _heads(self, machine: Machine) -> list[Head]:
+        if machine.head != ALL and (machine.device or not machine.head):
+            # QEMU need not be asked.
+            return [Head(machine.head, machine.device, machine.head)]
+        with _qmp.connect(machine.path, self._options.timeout) as monitor:
+            return _qmp_screens.choose(monitor, machine.device, machine.head)
+
+    def _screen(self, machine: Machine, head: Head) -> Screen:
+        return Screen(_key(machine.path, head), machine.name, head.number, lambda: self._take(machine, head))
+
+    def _take(self, machine: Machine, head: Head) -> Shot:
+        if head.device is None:
+            raise InputError(
+                f"QEMU has no name for head {head.number}: give its display device an id= when you start QEMU."
+            )
         with _qmp.connect(machine.path, self._options.timeout) as monitor:
             self._wake(monitor)
-            dump = _qmp.screendump(monitor, machine.device or None, machine.head)
+            dump = _qmp.screendump(monitor, head.device or None, head.head)
         return Shot(_image.decode(dump.ppm), CAPTURE, blocked_ms=dump.blocked_ms)
 
 
-def _key(machine: Machine) -> str:
+def _key(path: str, head: Head) -> str:
     """The folder of a screen in the store: the same for all who mean it, whatever they call it."""
-    told = "\0".join((os.path.realpath(machine.path), machine.device, str(machine.head)))
+    told = "\0".join((os.path.realpath(path), head.device or "", str(head.head)))
     return f"qmp-{hashlib.sha256(told.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"

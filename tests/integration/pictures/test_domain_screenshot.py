@@ -74,6 +74,18 @@ def test_without_vnc_libvirt_takes_the_picture(hypervisor: Any) -> None:
     assert refused["error"].endswith("use capture screendump.")
 
 
+def test_qxl_shows_what_it_shows_now(hypervisor: Any) -> None:
+    """A real QXL device, without SPICE. Debian's QEMU has it; where QEMU has none, libvirt would refuse the domain."""
+    hypervisor.put("qxl", emulator=FIXED_QEMU, video="qxl", running=True)
+    assert "failed" not in shoot(hypervisor, wait_for={"text": "No bootable device", "timeout": 60})
+    shown = {
+        capture: only(shoot(hypervisor, capture=capture, text=True))["screens"][0] for capture in ("vnc", "screendump")
+    }
+    assert [screen["capture"] for screen in shown.values()] == list(shown)
+    assert {screen["text"] for screen in shown.values()} == {shown["vnc"]["text"]}
+    assert "No bootable device." in shown["vnc"]["text"]
+
+
 def test_what_has_no_screen_is_told(hypervisor: Any) -> None:
     hypervisor.put("a-off")
     hypervisor.put("b-none", graphics=(), video=None, running=True)

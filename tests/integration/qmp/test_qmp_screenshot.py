@@ -200,6 +200,24 @@ def test_both_heads(start: Start, folder: Path) -> None:
     assert (screens[1]["width"], screens[1]["height"]) == (640, 480), "QEMU's picture of a screen that is not in use"
 
 
+def test_all_heads_and_one_by_its_number(start: Start, folder: Path) -> None:
+    machine = start("desk", *TWO_HEADS, "-device", "secondary-vga,id=video1", "-device", "secondary-vga")
+    result = shoot(folder, machine.path, head="all", dest=os.fspath(folder / "screens"))
+    (record,) = result["machines"]
+    assert [screen["head"] for screen in record["screens"]] == [0, 1, 2]
+    assert record["error"] == ("desk: QEMU has no name for head 3: give its display device an id= when you start QEMU.")
+    assert sorted(os.listdir(folder / "screens")) == ["desk.png", "desk~1.png", "desk~2.png"]
+    shared = {"max_age": 2 * SECONDS}
+    assert only(shoot(folder, machine.path, **shared))["cached"] is True, "head 0 is the primary console"
+    assert only(shoot(folder, {"path": machine.path, "device": "video0", "head": 1}, **shared))["cached"] is True
+    second = shoot(folder, {"path": machine.path, "device": "video1", "head": "all"}, **shared)
+    assert (only(second)["head"], only(second)["cached"]) == (0, True), "head 2 of the machine"
+    assert only(shoot(folder, {"path": machine.path, "head": 2}, **shared))["head"] == 2
+    assert "desk: it has no head 4: its heads are 0 to 3." in error(shoot(folder, machine.path, head="4"))
+    other = {"path": machine.path, "device": "nix", "head": "all"}
+    assert "it has no device nix" in error(shoot(folder, other))
+
+
 def test_screens_that_are_not_there(start: Start, folder: Path) -> None:
     path = start("desk", *TWO_HEADS).path
     assert "it has no device nix: give the id=" in error(shoot(folder, {"path": path, "device": "nix"}))

@@ -131,6 +131,34 @@ def qemu(program: str, folder: Path, *options: str) -> Iterator[Qemu]:
         machine.close()
 
 
+def kernel() -> Path:
+    """The lab's."""
+    return _lab_guest() / "vmlinuz"
+
+
+def _lab_guest() -> Path:
+    return Path(os.environ.get("KVMOPS_CACHE") or "/var/cache/kvmops-console") / "guest"
+
+
+COMMAND_LINE = "rdinit=/screen console=tty1 nokaslr quiet"
+"""The kernel's, for an initrd() of ours."""
+
+
+def initrd(folder: Path, script: str, files: dict[str, bytes] | None = None) -> Path:
+    """The lab's initrd in `folder`, with `script` as its first process, and `files` in its root folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        "#!/bin/busybox sh",
+        "/bin/busybox --install -s /bin",
+        "mount -t devtmpfs dev /dev",
+        "mount -t proc proc /proc",
+    ]
+    ours = _archive({"screen": "\n".join([*lines, script, ""]).encode(), **(files or {})})
+    path = folder / "initrd"
+    path.write_bytes((_lab_guest() / "initrd.gz").read_bytes() + gzip.compress(ours, 1))
+    return path
+
+
 @contextlib.contextmanager
 def linux(
     program: str,
@@ -145,19 +173,8 @@ def linux(
 
     `files` are found in the root folder. When the script ends, the kernel panics.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    base = Path(os.environ.get("KVMOPS_CACHE") or "/var/cache/kvmops-console") / "guest"
-    lines = [
-        "#!/bin/busybox sh",
-        "/bin/busybox --install -s /bin",
-        "mount -t devtmpfs dev /dev",
-        "mount -t proc proc /proc",
-    ]
-    ours = _archive({"screen": "\n".join([*lines, script, ""]).encode(), **(files or {})})
-    initrd = folder / "initrd"
-    initrd.write_bytes((base / "initrd.gz").read_bytes() + gzip.compress(ours, 1))
-    words = ["-kernel", os.fspath(base / "vmlinuz"), "-initrd", os.fspath(initrd)]
-    words += ["-append", f"rdinit=/screen console=tty1 nokaslr quiet {arguments}"]
+    words = ["-kernel", os.fspath(kernel()), "-initrd", os.fspath(initrd(folder, script, files))]
+    words += ["-append", f"{COMMAND_LINE} {arguments}"]
     with qemu(program, folder, *words, *options) as machine:
         yield machine
 

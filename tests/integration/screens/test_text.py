@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.console.plugins.module_utils import _image, _screen_fonts, _screen_kind, _screen_text
+from ansible_collections.kvmops.console.plugins.module_utils import (
+    _image,
+    _screen_fonts,
+    _screen_kind,
+    _screen_reading,
+    _screen_text,
+)
 from ansible_collections.kvmops.console.plugins.module_utils._image import Picture
 from ansible_collections.kvmops.console.plugins.module_utils._screen_text import ScreenText
 from ansible_collections.kvmops.console.tests.integration.screens.guest import DONE, drawn, linux, qemu
@@ -142,6 +148,20 @@ def test_panic(arguments: str, tmp_path: Path) -> None:
     text = text_of(picture)
     assert "Kernel panic - not syncing: Attempted to kill init!" in text.text.replace("\n", "")
     assert text.cells - text.matched <= 1
+
+
+def test_text_on_a_graphical_screen_is_recognized(tmp_path: Path) -> None:
+    """A console's words above a picture: no font fits a screen of so many colours."""
+    said = "Please insert the installation disk"
+    script = f"{CONSOLE}printf '\\033[?25l\\n\\n  {said}\\n'; dd if=/dev/urandom of=/dev/fb0 bs=4096 seek=384\n{DONE}"
+    with linux(FIXED_QEMU, tmp_path, script, arguments=FRAMEBUFFER) as machine:
+        picture = drawn(machine)
+    exact = _screen_reading.read(picture)
+    assert (exact.text, exact.kind) == (None, "graphics")
+    recognized = _screen_reading.recognize(picture, exact, 100.0)
+    assert (recognized.depth, recognized.source) == (_screen_reading.RECOGNIZED, "ocr")
+    assert recognized.text is not None
+    assert said in recognized.text
 
 
 def test_login(tmp_path: Path) -> None:

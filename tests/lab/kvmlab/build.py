@@ -29,6 +29,7 @@ _PACKAGES = (
     "python3-lxml",
     "qemu-system-x86",
     "qemu-utils",
+    "tesseract-ocr",
     "util-linux",
 )
 _POLICY = Path("/usr/sbin/policy-rc.d")

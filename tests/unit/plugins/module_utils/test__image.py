@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import random
+import re
 import struct
 import zlib
 from typing import Any
@@ -222,7 +222,14 @@ def test_similar() -> None:
 
 
 def test_digest_is_of_the_pixels() -> None:
-    assert _image.digest(TINY) == hashlib.sha256(b"2x1\n" + RED + BLACK).hexdigest()
+    noise = Picture(40, 40, random.Random(1).randbytes(4800))
+    for picture in (TINY, noise):
+        other = picture._replace(rgb=picture.rgb[:-1] + bytes([picture.rgb[-1] ^ 1]))
+        assert re.fullmatch("[0-9a-f]{64}", _image.digest(picture))
+        assert _image.digest(picture, _image.flat(picture)) == _image.digest(picture) != _image.digest(other)
+    # The same shapes in other colours.
+    assert _image.digest(Picture(2, 1, RED + BLACK)) != _image.digest(Picture(2, 1, BLACK + RED))
+    assert _image.digest(Picture(2, 1, RED + BLACK)) != _image.digest(Picture(2, 1, RED + WHITE))
     assert _image.digest(_image.decode(_image.encode_png(TINY))) == _image.digest(TINY)
     assert _image.digest(Picture(1, 2, TINY.rgb)) != _image.digest(TINY)
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import typing as t
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import pytest
 libvirt = pytest.importorskip("libvirt", reason="needs libvirt's Python bindings, which only the system's Python has")
 pytest.importorskip("PIL", reason="pictures need Pillow")
 
-from ansible_collections.kvmops.console.plugins.module_utils import _image, _libvirt, _screen_ocr
+from ansible_collections.kvmops.console.plugins.module_utils import _image, _libvirt, _processes, _screen_ocr
 from ansible_collections.kvmops.console.plugins.module_utils._run import _screen_options
+from ansible_collections.kvmops.console.plugins.module_utils._run import domain_screenshot as domain_screenshot_run
 from ansible_collections.kvmops.console.plugins.module_utils._screen_text import ScreenText
 from ansible_collections.kvmops.console.plugins.modules import domain_screenshot
 from ansible_collections.kvmops.console.tests.unit.plugins.module_utils.testdriver import (
@@ -164,3 +166,24 @@ def test_text_recognition_implies_text_and_needs_no_tesseract(
     (screen,) = result["domains"][0]["screens"]
     assert (screen["text"], screen["text_confidence"], screen["text_source"]) == ("Log in", 0.5, "ocr")
     assert result["warnings"] == []
+
+
+def test_many_domains_are_dealt_out_to_processes(host: Host, shoot: Shoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(6):
+        host.define(domain(f"web-{number}", VIDEO, number=number + 1)).create()
+    host.define(domain("off", VIDEO, number=9))
+    monkeypatch.setattr(domain_screenshot_run, "A_PROCESS", 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    used: set[int] = set()
+    def watched(items: t.Any, processes: int, *how: t.Any) -> t.Any:
+        used.add(processes)
+        return _processes.deal_out(items, processes, *how)
+
+    monkeypatch.setattr(domain_screenshot_run, "deal_out", watched)
+    result = shoot()
+    assert used == {3}
+    assert [record["name"] for record in result["domains"]] == ["off", *(f"web-{number}" for number in range(6))]
+    assert [len(record["screens"]) for record in result["domains"]] == [0, 1, 1, 1, 1, 1, 1]
+    assert all(Path(record["screens"][0]["path"]).exists() for record in result["domains"][1:])
+    assert {record["screens"][0]["cached"] for record in result["domains"][1:]} == {False}
+    assert shoot(head="3")["summary"]["errors"] == 6

@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.kvmops.console.plugins.module_utils import _screens
 from ansible_collections.kvmops.console.plugins.module_utils._errors import InputError
+from ansible_collections.kvmops.console.plugins.module_utils._qmp_screens import ALL, Head
 from ansible_collections.kvmops.console.plugins.module_utils._run import qmp_screenshot
 from ansible_collections.kvmops.console.plugins.module_utils._run.qmp_screenshot import Machine, read_machines
 
@@ -32,6 +33,12 @@ def test_home_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_machines(["~/web-1.qmp"])[0].path == "/home/someone/web-1.qmp"
 
 
+def test_heads() -> None:
+    sockets: list[Any] = ["/run/vm/web", {"path": "/run/vm/desk", "head": "all"}, {"path": "/run/vm/db", "head": 2}]
+    assert [machine.head for machine in read_machines(sockets, "1")] == [2, ALL, 1]
+    assert [machine.head for machine in read_machines(sockets, "all")] == [2, ALL, ALL]
+
+
 def test_two_heads_of_one_machine() -> None:
     heads = [{"path": "/run/vm/desk", "device": "video0", "head": head} for head in (0, 1)]
     assert [machine.head for machine in read_machines(heads)] == [0, 1]
@@ -47,8 +54,8 @@ def test_two_heads_of_one_machine() -> None:
         (["/run/vm/"], "is no path of a socket"),
         ([""], "is no path of a socket"),
         (["/a\0b"], "is no path of a socket"),
-        ([{"path": "/q", "head": 1}], "q: head is a number from 0, and of a device"),
-        ([{"path": "/q", "device": "video0", "head": -1}], "q: head is a number from 0, and of a device"),
+        ([{"path": "/q", "device": "video0", "head": -1}], "q: head is a number from 0, or all, not '-1'"),
+        ([{"path": "/q", "head": "all"}, {"path": "/q", "head": 1}], "/q is named twice with head 1: name it once"),
         (["/run/a/qmp.sock", "/run/b/qmp.sock"], "/run/a/qmp.sock and /run/b/qmp.sock are both called qmp"),
         (["/q", "/q"], "/q is named twice with head 0"),
         ([{"path": "/q", "device": one} for one in ("a", "b")], "/q is named twice with head 0: name it once, or give"),
@@ -62,11 +69,11 @@ def test_what_cannot_be_meant(sockets: list[Any], expected: str) -> None:
 
 def test_one_screen_has_one_folder_whatever_it_is_called(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
-    one = Machine("a", os.fspath(tmp_path / "q"), "", 0)
-    same = Machine("b", os.fspath(tmp_path / "link/q"), "", 0)
+    one, same = os.fspath(tmp_path / "q"), os.fspath(tmp_path / "link/q")
+    primary, first, second = Head(0, "", 0), Head(0, "video0", 0), Head(1, "video0", 1)
     keys = {
-        qmp_screenshot._key(machine)
-        for machine in (one, same, one._replace(device="video0"), one._replace(device="video0", head=1))
+        qmp_screenshot._key(path, head)
+        for path, head in ((one, primary), (same, primary), (one, first), (one, second), (one, Head(3, "video0", 1)))
     }
     assert len(keys) == 3
     assert all(_screens.safe_name(key) == key for key in keys)

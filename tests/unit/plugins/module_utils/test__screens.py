@@ -111,6 +111,14 @@ def test_who_comes_while_a_picture_is_taken_shares_it(options: Options) -> None:
     assert sum(calls) < 5
 
 
+def test_a_screen_that_is_counted_in_two_ways_is_shared(options: Options) -> None:
+    camera = Camera(plain(1))
+    shoot(camera.screen(head=0), options)
+    other = camera.screen(head=0)._replace(head=2)
+    record = shoot(other, options._replace(max_age=600))
+    assert (record["head"], record["cached"]) == (2, True)
+
+
 @pytest.mark.parametrize("damage", ["png", "json", "format", "reading"])
 def test_a_damaged_picture_is_not_shared(options: Options, damage: str) -> None:
     camera = Camera(plain(1))
