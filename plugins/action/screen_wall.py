@@ -21,7 +21,7 @@ Json = dict[str, t.Any]
 ARGUMENT_SPEC: Json = {
     "dest": {"type": "path", "required": True},
     "hosts": {"type": "list", "elements": "str"},
-    "variable": {"type": "str", "default": "kvmops_screens"},
+    "variable": {"type": "list", "elements": "str", "default": ["kvmops_screens"]},
     "title": {"type": "str", "default": "Screens"},
     "metrics": {"type": "path"},
     "refresh": {"type": "int", "default": 0},
@@ -97,8 +97,8 @@ _HISTORY: Json = ARGUMENT_SPEC["history"]["options"]
 
 def _results(variables: Json, options: Json) -> list[tuple[str, t.Any]]:
     hosts = options["hosts"] if options["hosts"] is not None else variables.get("ansible_play_hosts_all", [])
-    everything, name = variables["hostvars"], options["variable"]
-    return [(str(host), _value(everything, str(host), name)) for host in dict.fromkeys(hosts)]
+    everything, names = variables["hostvars"], dict.fromkeys(options["variable"])
+    return [(str(host), _value(everything, str(host), name)) for host in dict.fromkeys(hosts) for name in names]
 
 
 def _value(everything: t.Any, host: str, name: str) -> t.Any:

@@ -38,9 +38,13 @@ options:
     elements: str
   variable:
     description:
-      - The name of the variable that the screenshot module was registered as.
-    type: str
-    default: kvmops_screens
+      - The name of the variable that the screenshot module was registered as; several names where a host was asked by
+        several modules. A host needs to have one of them only.
+      - No two machines of a host may have the same name, or one's pictures take the place of the other's.
+    type: list
+    elements: str
+    default:
+      - kvmops_screens
   title:
     description:
       - The title of the page.

@@ -47,20 +47,31 @@ LONGEST_LINE, MOST_LINES = 400, 200
 def build(results: t.Iterable[tuple[str, t.Any]], previous: t.Any, *, title: str, generated_at: str) -> Json:
     """Merge what was registered on each host, None where nothing was, with the wall before, None where there is none.
 
+    A host may have several results: one of its libvirt, say, and one of its Incus.
     `generated_at` is UTC in ISO 8601 with a Z.
     """
     before = _screens_of(previous)
     hosts: list[Json] = []
     screens: list[Json] = []
+    of_host: dict[str, list[t.Any]] = {}
     for name, result in results:
-        status, message, records = _outcome(result)
-        hosts.append({"name": text(name) or "(unnamed)", "status": status, "message": message})
-        earlier = [screen for screen in before if screen["host"] == hosts[-1]["name"]]
-        if records is None:
-            screens += [{**screen, "status": _when_silent(screen), "note": None} for screen in earlier]
-        else:
-            for record in records:
-                screens += _machine(hosts[-1]["name"], record, earlier)
+        of_host.setdefault(text(name) or "(unnamed)", []).append(result)
+    for name, some in of_host.items():
+        outcomes = _outcomes(some)
+        troubles = [outcome for outcome in outcomes if outcome[0] != "ok"]
+        messages = [outcome[1] for outcome in troubles if outcome[1]]
+        hosts.append(
+            {"name": name, "status": troubles[0][0] if troubles else "ok", "message": " ".join(messages) or None}
+        )
+        earlier = [screen for screen in before if screen["host"] == name]
+        seen = [
+            screen for outcome in outcomes for record in outcome[2] or () for screen in _machine(name, record, earlier)
+        ]
+        if any(outcome[2] is None for outcome in outcomes):
+            told = {screen["name"] for screen in seen}
+            lost = [screen for screen in earlier if screen["name"] not in told]
+            seen += [{**screen, "status": _when_silent(screen), "note": None} for screen in lost]
+        screens += seen
     hosts.sort(key=lambda host: natural(host["name"]))
     screens = list({key_of(screen): screen for screen in reversed(screens)}.values())
     screens.sort(key=lambda screen: (natural(screen["host"]), natural(screen["name"]), screen["head"]))
@@ -109,6 +120,12 @@ def remembered(about: t.Mapping[str, t.Any]) -> Json:
 
 Outcome = tuple[str, t.Optional[str], t.Optional[list[t.Mapping[str, t.Any]]]]
 """A host's status, the sentence that goes with it, and the records of its machines, None where it told of none."""
+
+
+def _outcomes(results: t.Sequence[t.Any]) -> list[Outcome]:
+    """Those of what the host was asked for; where that is nothing, that it has no result."""
+    asked = [result for result in results if isinstance(result, t.Mapping) and not result.get("skipped")]
+    return [_outcome(result) for result in asked or results[:1]]
 
 
 def _outcome(result: t.Any) -> Outcome:

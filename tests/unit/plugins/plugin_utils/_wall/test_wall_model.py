@@ -138,3 +138,23 @@ def test_counts() -> None:
     assert counts["kvmops_screen_hosts"] == 2
     assert counts["kvmops_screen_hosts_failed"] == 1
     assert counts["kvmops_screens_seen"] == counts["kvmops_screens_login"] == counts["kvmops_screens"] == 1
+
+
+ASKED_FOR_NOTHING = {"skipped": True, "changed": False, "skip_reason": "Conditional result was False"}
+INSTANCES = {"instances": [running(name="box", project="default")]}
+
+
+def test_a_host_that_was_asked_by_several_modules() -> None:
+    wall = build(("h", {"domains": [running()]}), ("h", INSTANCES), ("h", None), ("h", ASKED_FOR_NOTHING))
+    assert [host["status"] for host in wall["hosts"]] == ["ok"]
+    assert sorted(screen["name"] for screen in wall["screens"]) == ["a", "box"]
+    none = build(("h", ASKED_FOR_NOTHING), ("h", None))
+    assert [host["status"] for host in none["hosts"]] == ["missing"]
+
+
+def test_where_one_of_several_is_silent_its_machines_are_stale_and_no_others() -> None:
+    first = build(("h", {"domains": [running()]}), ("h", INSTANCES))
+    silent = {"failed": True, "msg": "Incus is not there."}
+    wall = build(("h", {"domains": [running()]}), ("h", silent), previous=first)
+    assert [(host["status"], host["message"]) for host in wall["hosts"]] == [("failed", "Incus is not there.")]
+    assert {screen["name"]: screen["status"] for screen in wall["screens"]} == {"a": "seen", "box": "stale"}
