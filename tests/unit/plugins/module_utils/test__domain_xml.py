@@ -347,9 +347,8 @@ def ordered(element: str) -> str:
         ("<k:order priority='-1'/>", (None, [], [])),
         ("<k:order priority='99999999999'/>", (None, [], [])),
         (
-            "<k:order priority='10'><k:after> db 1 </k:after><k:after>db-*</k:after><k:after/>"
-             "<k:before>web</k:before></k:order>",
-            (10, ["db 1", "db-*"], ["web"]),
+            "<k:order priority='7'><k:after> d 1 </k:after><k:after>e</k:after><k:before>w</k:before></k:order>",
+            (7, ["d 1", "e"], ["w"]),
         ),
         ("<order xmlns='urn:other' priority='10'/>", (None, [], [])),
     ],
