@@ -175,6 +175,7 @@ def test_many_domains_are_dealt_out_to_processes(host: Host, shoot: Shoot, monke
     monkeypatch.setattr(domain_screenshot_run, "A_PROCESS", 2)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
     used: set[int] = set()
+
     def watched(items: t.Any, processes: int, *how: t.Any) -> t.Any:
         used.add(processes)
         return _processes.deal_out(items, processes, *how)
