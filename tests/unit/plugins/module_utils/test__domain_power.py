@@ -1,0 +1,247 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The switching of libvirt's domains, on libvirt's own test driver; the real ones are in tests/integration/power."""
+
+from __future__ import annotations
+
+import threading
+import typing as t
+from pathlib import Path
+
+import pytest
+
+libvirt = pytest.importorskip("libvirt", reason="libvirt's bindings are not installed for this Python")
+
+from ansible_collections.kvmops.console.plugins.module_utils import _domain_power, _libvirt, _power, _qemu_process
+from ansible_collections.kvmops.console.plugins.module_utils._domain_power import EventLoop, Hold, Job, Switchboard
+from ansible_collections.kvmops.console.plugins.module_utils._libvirt import Connection
+from ansible_collections.kvmops.console.plugins.module_utils._power import Done, Method, Power
+
+ACPI = Method("acpi", 30.0)
+
+
+WORLD = """
+<node>
+  <domain type="test">
+    <name>test</name><uuid>6695eb01-f6a4-8304-79aa-97f2502e193f</uuid><memory>1024</memory>
+    <os><type>hvm</type></os><features><acpi/></features>
+  </domain>
+</node>
+"""
+
+
+@pytest.fixture
+def connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Connection]:
+    """Of the test driver, with a world from a file: each connection has its own, so there is but one."""
+    EventLoop.prepare()
+    (tmp_path / "world.xml").write_text(WORLD)
+    with _libvirt.connect(f"test://{tmp_path}/world.xml") as connection:
+        monkeypatch.setattr(Switchboard, "_open", lambda board: connection.handle)
+        monkeypatch.setattr(_domain_power, "_ask", ask)
+        yield connection
+
+
+really_ask = _domain_power._ask
+
+
+def ask(domain: t.Any, method: str, state: str) -> None:
+    """The test driver knows no modes of shutting down."""
+    if method == "acpi":
+        domain.shutdown()
+    else:
+        really_ask(domain, method, state)
+
+
+def names(connection: Connection, number: int) -> None:
+    """As many more domains, running."""
+    for place in range(number):
+        xml = f"<domain type='test'><name>more-{place:03}</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+        connection.handle.createXML(xml.replace("</os>", "</os><features><acpi/></features>"), 0)
+
+
+def switch(connection: Connection, power: t.Callable[[], Power], concurrency: int = 4) -> list[Job]:
+    jobs = [Job(domain, power()) for domain in connection.domains()]
+    with Switchboard(connection, concurrency) as board:
+        board.run(jobs)
+    return jobs
+
+
+def test_there_and_back(connection: Connection) -> None:
+    for state, method, word in (
+        (_power.PAUSED_STATE, "pause", "paused"),
+        (_power.RESUMED, "resume", "running"),
+        (_power.STOPPED, "acpi", "shutoff"),
+        (_power.STARTED, "start", "running"),
+        (_power.POWER_CYCLED, "acpi", "running"),
+        (_power.SAVED, "save", "shutoff"),
+    ):
+        (job,) = switch(connection, lambda state=state: Power(state, [ACPI]))  # type: ignore[misc]
+        assert job.done == Done(True, True, False, method, None), state
+        assert job.state == word
+        assert [domain.state for domain in connection.domains()] == [word]
+
+
+def test_force_ends_the_process(connection: Connection) -> None:
+    (job,) = switch(connection, lambda: Power(_power.STOPPED, [ACPI], _power.AT_ONCE))
+    assert job.done == Done(True, True, False, "force", None)
+
+
+def test_many_at_once_over_one_connection(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    names(connection, 60)
+    opened: list[str] = []
+    monkeypatch.setattr(Switchboard, "_open", lambda board: opened.append("one more"))
+    jobs = switch(connection, lambda: Power(_power.STOPPED, [ACPI]), concurrency=50)
+    assert len(jobs) == 61
+    assert {job.done.ok for job in jobs if job.done} == {True}
+    assert not opened
+
+
+def test_no_more_requests_at_a_time_than_asked_for(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    names(connection, 12)
+    busy, most, lock = [0], [0], threading.Lock()
+    monkeypatch.setattr(_domain_power, "QUICK", ())
+    gate = threading.Event()
+
+    def count(domain: t.Any, method: str, state: str) -> None:
+        with lock:
+            busy[0] += 1
+            most[0] = max(most[0], busy[0])
+        if most[0] == 3:
+            gate.set()
+        gate.wait(30)
+        ask(domain, method, state)
+        with lock:
+            busy[0] -= 1
+
+    monkeypatch.setattr(_domain_power, "_ask", count)
+    jobs = switch(connection, lambda: Power(_power.STOPPED, [ACPI]), concurrency=3)
+    assert {job.done.ok for job in jobs if job.done} == {True}
+    assert most == [3]
+
+
+def test_refusal_is_told_in_libvirts_words(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_domain_power, "_ask", really_ask)
+    (job,) = switch(connection, lambda: Power(_power.STOPPED, [ACPI]))
+    assert job.done is not None
+    assert not job.done.ok
+    assert "unsupported flags" in str(job.done.reason)
+
+
+def test_domain_that_vanishes_is_off(connection: Connection) -> None:
+    names(connection, 1)
+    jobs = switch(connection, lambda: Power(_power.STOPPED, [ACPI]))
+    assert [(job.domain.persistent, job.state) for job in jobs] == [(False, "shutoff"), (True, "shutoff")]
+
+
+def test_agent_that_has_left_is_not_asked(connection: Connection) -> None:
+    (domain,) = connection.domains()
+    job = Job(domain, Power(_power.STOPPED, [Method("agent", 30.0), ACPI]))
+    job.agent_left = True
+    with Switchboard(connection, 4) as board:
+        board.run([job])
+    assert [(step["method"], step["outcome"]) for step in job.power.steps] == [("agent", "refused"), ("acpi", "done")]
+
+
+def test_hold_is_waited_for_and_has_an_end(connection: Connection) -> None:
+    reasons = ["somebody looks", None]
+    (domain,) = connection.domains()
+    held = Job(domain, Power(_power.STOPPED, [ACPI]), Hold(float("inf"), lambda: reasons.pop(0)))
+    with Switchboard(connection, 4) as board:
+        board.run([held])
+    assert held.done is not None
+    assert held.done.ok
+    assert not reasons
+    (domain,) = connection.domains()
+    refused = Job(domain, Power(_power.STARTED), Hold(0.0, lambda: "somebody looks"))
+    with Switchboard(connection, 4) as board:
+        board.run([refused])
+    assert refused.done == Done(False, False, False, None, "somebody looks")
+    assert [domain.state for domain in connection.domains()] == ["shutoff"]
+
+
+def test_call_that_hangs_does_not_hold_up_the_others(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps the connection, and another takes its place; here both are one, since a test driver is a world apart."""
+    names(connection, 3)
+    handle = connection.handle
+    hung = threading.Event()
+
+    def hang(domain: t.Any, method: str, state: str) -> None:
+        if domain.name() == "more-000":
+            hung.wait(30)
+        else:
+            ask(domain, method, state)
+
+    class Another:
+        """The same world through another connection, whose events come from the first."""
+
+        def domainEventRegisterAny(self, *_event: t.Any) -> int:
+            return 0
+
+        def domainEventDeregisterAny(self, _number: int) -> None:
+            pass
+
+        def __getattr__(self, name: str) -> t.Any:
+            return getattr(handle, name)
+
+    another = Another()
+    monkeypatch.setattr(_domain_power, "_ask", hang)
+    monkeypatch.setattr(Switchboard, "_open", lambda board: another)
+    jobs = {domain.name: Job(domain, Power(_power.STOPPED, [Method("acpi", 0.6)])) for domain in connection.domains()}
+    try:
+        with Switchboard(connection, 4) as board:
+            board.run(list(jobs.values()))
+            assert connection.handle is another
+    finally:
+        hung.set()
+        connection.handle = handle
+    assert [name for name, job in jobs.items() if job.done and not job.done.ok] == ["more-000"]
+    assert jobs["more-000"].power.steps[0]["reason"] == "the request did not return"
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "power"),
+    [
+        ("running", 0, "on"),
+        ("blocked", 0, "on"),
+        ("shutdown", 0, "stopping"),
+        ("paused", 1, "paused"),
+        ("paused", libvirt.VIR_DOMAIN_PAUSED_CRASHED, "crashed"),
+        ("paused", libvirt.VIR_DOMAIN_PAUSED_SHUTTING_DOWN, "stopping"),
+        ("crashed", 0, "crashed"),
+        ("pmsuspended", 0, "suspended"),
+        ("shutoff", 0, "off"),
+        ("nostate", 0, "unknown"),
+    ],
+)
+def test_states_of_libvirt(state: str, reason: int, power: str) -> None:
+    assert _domain_power.power_of(state, reason) == power
+
+
+def test_process_is_named_by_its_start_too(connection: Connection, tmp_path: Path, monkeypatch: t.Any) -> None:
+    uuid = "6695eb01-f6a4-8304-79aa-97f2502e193f"
+    monkeypatch.setattr(_qemu_process, "pid_directories", lambda uri: [tmp_path])
+    (tmp_path / "web.pid").write_text("42\n")
+    proc = tmp_path / "proc"
+    (proc / "42").mkdir(parents=True)
+    (proc / "42" / "cmdline").write_bytes(f"qemu\0-uuid\0{uuid}\0".encode())
+    (proc / "42" / "exe").symlink_to("/usr/bin/qemu")
+    fields = " ".join(str(number) for number in range(4, 30))
+    (proc / "42" / "stat").write_text(f"42 (a) b) S {fields}\n")
+    assert _domain_power.process_of(connection, "web", uuid, proc) == _domain_power.Process(42, 22)
+    assert _domain_power.process_of(connection, "web", "another", proc) is None
+    (proc / "42" / "stat").unlink()
+    assert _domain_power.process_of(connection, "web", uuid, proc) is None
+    away = Connection(connection.handle, "qemu+ssh://kvm-1/system", False)
+    assert _domain_power.process_of(away, "web", uuid, proc) is None
+
+
+def test_identity_keeps_to_what_could_be_seen_first(connection: Connection) -> None:
+    (domain,) = connection.domains()
+    seen = Job(domain, Power(_power.STOPPED))
+    process = _domain_power.Process(42, 22)
+    assert seen.identity(1, process) == "1/42/22"
+    assert seen.identity(1, None) is None, "it is the same or it is not: nobody knows"
+    unseen = Job(domain, Power(_power.STOPPED))
+    assert (unseen.identity(1, None), unseen.identity(2, process)) == ("1", "2")
