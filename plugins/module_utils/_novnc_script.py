@@ -150,7 +150,7 @@ _QUIET = r"""
 # noVNC would send of it while the pointer is locked is dropped by isHeld().
 _FULL = r"""
     var WHEEL_STEP = 50, WHEEL_LINE = 19, ESCAPE = 0xFF1B, ESCAPE_MS = 300;
-    var leaving = false, wayOut = false, escapedAt = 0, holder = null, shown = null;
+    var leaving = false, wayOut = false, escapedAt = 0, pressed = 0, holder = null, shown = null;
 
     function canvasOf(rfb) {
         return rfb._canvas || rfb._target || (rfb._display && rfb._display._target);
@@ -232,11 +232,22 @@ _FULL = r"""
         shown = null;
     }
 
+    // noVNC covers the page while a button is down, and takes the cover away when a release reaches that. The release of
+    // a locked pointer reaches the canvas alone, and may do so before the page is told of the lock.
+    function uncover() {
+        var cover = document.getElementById("noVNC_mouse_capture_elem");
+        if (pressed || !cover || cover.style.display === "none") { return; }
+        cover.dispatchEvent(new MouseEvent("mouseup"));
+    }
+
     function onButton(event) {
         var canvas = event.target, rfb = canvas && canvas._qemuPointerOf, promise;
+        if (!event.isTrusted) { return; }
+        pressed = event.buttons;
         if (holder) {
             if (!isLive(holder)) { leave(); return; }
             send(holder, 0, 0, maskOf(event));
+            uncover();
             return;
         }
         if (event.type !== "mousedown" || !rfb || !isRelative(rfb) || !isLive(rfb)) { return; }
@@ -248,7 +259,7 @@ _FULL = r"""
 
     function onMove(event) {
         var rfb = holder, scale, rest, x, y;
-        if (!rfb) { return; }
+        if (!rfb || !event.isTrusted) { return; }
         if (!isLive(rfb)) { leave(); return; }
         // Parts of a pixel count, where the screen is shown larger than it is.
         scale = (rfb._display && rfb._display._scale) || 1;
@@ -303,7 +314,9 @@ _FULL = r"""
     function onLock() {
         var before = holder, canvas = document.pointerLockElement;
         hidePointer();
+        if (before) { uncover(); }
         holder = (canvas && canvas._qemuPointerOf) || null;
+        if (holder) { uncover(); }
         if (before && before !== holder) {
             if (!leaving) { passEscape(before); }
             // Where the browser's pointer goes on is not where it was.

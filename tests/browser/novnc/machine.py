@@ -19,6 +19,8 @@ import time
 import typing as t
 from pathlib import Path
 
+from PIL import Image
+
 SECONDS = 60.0
 """A bound for anything, not an expectation."""
 
@@ -76,10 +78,15 @@ class Machine:
             words += ["-trace", "enable=input_event_rel", "-trace", "enable=input_event_abs"]
             words += ["-trace", "enable=input_event_btn", "-trace", "enable=input_event_key_qcode"]
             self._process = subprocess.Popen(
-                [*words, *options], pass_fds=(number,), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+                [*words, "-serial", "stdio", "-no-shutdown", *options],
+                pass_fds=(number,),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
             )
-        assert self._process.stderr is not None
         self.said = Lines(t.cast(t.TextIO, self._process.stderr))
+        self.serial = Lines(t.cast(t.TextIO, self._process.stdout))
         self._qmp = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._qmp.settimeout(SECONDS)
         self._qmp.connect(self._monitor)
@@ -131,21 +138,38 @@ class Machine:
         return [int(found[2]) for found in map(_REL.search, self.said.now()) if found]
 
     def wait_place(self, x: float, y: float, size: tuple[int, int]) -> None:
-        """Until the guest's absolute pointer is there, give or take what rounding takes."""
+        """Until the guest's absolute pointer is there."""
+        self.said.wait(lambda lines: _is_near(lines, (x, y), size))
 
-        def near(lines: list[str]) -> bool:
-            last = {found[1]: int(found[2], 0) for found in map(_ABS.search, lines) if found}
-            return len(last) == 2 and all(
-                abs(last[axis] - value * 0x7FFF / (length - 1)) < 1.5 * 0x7FFF / length
-                for axis, value, length in (("x", x, size[0]), ("y", y, size[1]))
-            )
+    def is_at(self, x: float, y: float, size: tuple[int, int]) -> bool:
+        """Whether the guest's absolute pointer is there now."""
+        return _is_near(self.said.now(), (x, y), size)
 
-        self.said.wait(near)
+    def wait_guest(self) -> None:
+        """Until the lab's guest has booted."""
+        self.serial.wait(lambda lines: any("LAB GUEST READY" in line for line in lines))
+
+    def wait_tablet(self) -> None:
+        """Until a driver of the guest has taken the tablet, which may be after the guest says that it is ready."""
+        end = time.monotonic() + SECONDS
+        while not any(mouse["current"] and mouse["absolute"] for mouse in self.ask("query-mice")):
+            assert time.monotonic() < end, "no driver takes the tablet"
+            time.sleep(0.05)
+
+    def wait_said(self, *words: str) -> None:
+        """Until one line of the trace has all these words."""
+        self.said.wait(lambda lines: any(all(word in line for word in words) for line in lines))
+
+    def screen(self, path: Path) -> Image.Image:
+        """What the machine shows, as QEMU draws it."""
+        self.ask("screendump", filename=os.fspath(path))
+        return Image.open(path).convert("RGB")
 
     def end(self) -> None:
         self._process.kill()
         self._process.wait(SECONDS)
         self.said.end()
+        self.serial.end()
         self._answers.close()
         self._qmp.close()
 
@@ -160,6 +184,15 @@ def _sum(lines: t.Iterable[str]) -> tuple[int, int]:
         if found:
             sums[found[1]] += int(found[2])
     return sums["x"], sums["y"]
+
+
+def _is_near(lines: t.Iterable[str], place: tuple[float, float], size: tuple[int, int]) -> bool:
+    """Give or take what rounding takes: QEMU's coordinates go from 0 to 0x7FFF."""
+    last = {found[1]: int(found[2], 0) for found in map(_ABS.search, lines) if found}
+    return len(last) == 2 and all(
+        abs(last[axis] - value * 0x7FFF / (length - 1)) < 1.5 * 0x7FFF / length
+        for axis, value, length in zip("xy", place, size)
+    )
 
 
 class Websockify:

@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import typing as t
 from pathlib import Path
+
+from PIL import Image
 
 from ansible_collections.kvmops.console.tests.browser.chromium import Browser
 
@@ -39,12 +43,13 @@ new Promise((resolve, reject) => {
   look();
 })
 """
-CANVAS = """
-(() => {
-  const all = [...document.querySelectorAll('canvas')].filter(c => c.className !== 'qemu_pointer');
-  const c = all.reduce((a, b) => a.width * a.height >= b.width * b.height ? a : b), box = c.getBoundingClientRect();
-  return {x: box.x, y: box.y, width: c.width, height: c.height};
-})()
+LARGEST = """[...document.querySelectorAll('canvas')].filter(c => c.className !== 'qemu_pointer')
+.reduce((a, b) => a.width * a.height >= b.width * b.height ? a : b)"""
+CANVAS = f"""
+(() => {{
+  const c = {LARGEST}, box = c.getBoundingClientRect();
+  return {{x: box.x, y: box.y, width: c.width, height: c.height}};
+}})()
 """
 
 
@@ -78,6 +83,11 @@ class Viewer:
         )
         assert "exceptionDetails" not in answer, (expression, answer, self.console())
         return answer["result"].get("value")
+
+    def picture(self) -> Image.Image:
+        """What the page shows of the machine."""
+        found = self.value(f"{LARGEST}.toDataURL('image/png')")
+        return Image.open(io.BytesIO(base64.b64decode(found.partition(",")[2]))).convert("RGB")
 
     def console(self) -> list[str]:
         """What the page said on its console."""
