@@ -497,7 +497,8 @@ class Client:
     def _take(self, size: int) -> bytes | None:
         if len(self._incoming) < size:
             return None
-        data = bytes(self._incoming[:size])
+        # A slice of the array would be a copy of its own, and a screen has millions of bytes.
+        data = bytes(memoryview(self._incoming)[:size])
         del self._incoming[:size]
         return data
 
@@ -636,10 +637,10 @@ class Client:
             return None
         head = _RECTANGLE.unpack_from(self._incoming)
         size = self._payload_size(Rectangle(*head))
-        data = None if size is None else self._take(_RECTANGLE.size + size)
-        if data is None:
+        if size is None or len(self._incoming) < _RECTANGLE.size + size:
             return None
-        rectangle = Rectangle(*head)._replace(payload=data[_RECTANGLE.size :])
+        del self._incoming[: _RECTANGLE.size]
+        rectangle = Rectangle(*head)._replace(payload=self._take(size) or b"")
         last = rectangle.encoding == LAST_RECT
         if self._rectangles != _ANY_COUNT:
             self._rectangles -= 1
