@@ -153,6 +153,12 @@ def find_patch(text: str) -> Patch | None:
     return Patch(int(told["version"]), told["mode"], None, True, True) if told else None
 
 
+def is_added(text: str) -> bool:
+    """Whether a file has the patch from us. What was built of a patched file is as new as its builder says."""
+    patch = find_patch(text)
+    return patch is not None and not patch.built_in
+
+
 def _block(name: str, mode: str, sha256: str) -> str:
     return f",/* BEGIN {TOLD} {VERSION} {mode} sha256={sha256} */\n({script(mode)})({name})\n/* END {TOLD} */"
 

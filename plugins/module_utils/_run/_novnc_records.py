@@ -112,7 +112,7 @@ def _of_page(page: Content, scripts: t.Sequence[Content]) -> Record | None:
         how = _novnc.load(page, script)
         if not how:
             continue
-        patched = _novnc_patch.find_patch(script.text) is not None
+        patched = _novnc_patch.is_added(script.text)
         wanted = _novnc_pages.tag_of(script.sha256) if patched else None
         stale, reason = patched and _novnc_pages.tag_in(page.text) != wanted, None
         if how == _novnc.LOADER:

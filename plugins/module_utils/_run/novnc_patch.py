@@ -146,7 +146,7 @@ class Patcher:
         wanted = _novnc_pages.without_tag(page.text)
         for script in scripts:
             how = _novnc.load(page, script)
-            if self._state == ABSENT or how is None or _novnc_patch.find_patch(script.text) is None:
+            if self._state == ABSENT or how is None or not _novnc_patch.is_added(script.text):
                 continue
             tag = _novnc_pages.tag_of(script.sha256)
             if how == _novnc.QUERY:

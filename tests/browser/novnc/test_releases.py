@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from ansible_collections.kvmops.console.tests.browser.chromium import Browser
 from ansible_collections.kvmops.console.tests.browser.novnc import sources
 from ansible_collections.kvmops.console.tests.browser.novnc.conftest import Module, Serve, Start
 from ansible_collections.kvmops.console.tests.browser.novnc.machine import Machine
-from ansible_collections.kvmops.console.tests.browser.novnc.viewer import Viewer, write_page
+from ansible_collections.kvmops.console.tests.browser.novnc.viewer import Viewer, write_application, write_page
 
 TABLET = ("-usb", "-device", "usb-tablet")
 PATH = ((50, 50), (60, 55), (100, 80), (90, 70))
@@ -89,3 +90,74 @@ def test_fixed_qemu_is_as_before(
         viewer.until("told.pointer.some(detail => detail.relative && !detail.locked)")
     check_pointer(viewer, machine)
     viewer.leave()
+
+
+@pytest.mark.parametrize("mode", ["tolerant", "full"])
+def test_files_come_back_as_they_were(module: Module, tmp_path: Path, mode: str) -> None:
+    """All that npm has, and Debian's packages with it; Node.js reads what they become."""
+    for version in sources.NPM:
+        shutil.copytree(sources.from_npm(version), tmp_path / "all" / version)
+    shutil.copytree(sources.from_debian("1.6.0") / "package", tmp_path / "all" / "debian", symlinks=True)
+    paths = [os.fspath(tmp_path / "all")]
+    before = contents(tmp_path / "all")
+    assert module("novnc_patch", paths=paths, mode=mode, check=True)["changed"]
+    assert contents(tmp_path / "all") == before
+    result = module("novnc_patch", paths=paths, mode=mode)
+    assert result["summary"] == {"installations": 9, "changed": 9, "skipped": 0, "errors": 0}
+    scripts = [file for record in result["installations"] for file in record["files"]]
+    assert len(scripts) == sum(map(len, sources.NPM.values())) + 1
+    for file in scripts:
+        name = tmp_path / ("x.mjs" if file["kind"] == "module" else "x.cjs")
+        shutil.copy(file["path"], name)
+        subprocess.run(["node", "--check", os.fspath(name)], check=True)
+    versions = {record["version"] for record in module("novnc_info", paths=paths)["installations"]}
+    assert versions == set(sources.NPM)
+    assert module("novnc_patch", paths=paths, mode=mode)["changed"] is False
+    assert module("novnc_patch", paths=paths, state="absent")["changed"]
+    assert contents(tmp_path / "all") == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {os.fspath(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+BUNDLES = {
+    "concatenated": ("1.7.0", "core", ()),
+    "minified": ("1.7.0", "core", ("--minify",)),
+    "minified, oldest": ("1.1.0", "core", ("--minify", "--target=es2017")),
+    "library": ("1.5.0", "lib", ()),
+    "library, minified": ("1.2.0", "lib", ("--minify",)),
+}
+
+
+@pytest.mark.parametrize("name", list(BUNDLES))
+@pytest.mark.parametrize("when", ["after", "before"])
+def test_application_that_is_built_of_it(
+    browser: Browser, start: Start, serve: Serve, module: Module, tmp_path: Path, name: str, when: str
+) -> None:
+    """Patched after it was built, as Proxmox' and cockpit's have to be, and built of what is patched."""
+    version, part, options = BUNDLES[name]
+    tree, built = tmp_path / "novnc", tmp_path / "built"
+    shutil.copytree(sources.from_npm(version), tree)
+    source = write_application(tree, f"{part}/rfb.js")
+    if when == "before":
+        module("novnc_patch", paths=[os.fspath(tree / part)])
+    built.mkdir()
+    shutil.copy(tree / "viewer.html", built)
+    words = [sources.esbuild(), "--bundle", "--format=esm", "--log-level=error", *options, os.fspath(source)]
+    done = subprocess.run([*words, f"--outfile={built}/app.js"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    original = (built / "app.js").read_bytes()
+
+    changed = module("novnc_patch", paths=[os.fspath(built)])
+    assert "failed" not in changed, changed
+    assert changed["changed"] is (when == "after")
+    machine = start("affected", *TABLET)
+    viewer = Viewer(browser, f"{serve(built, machine)}/viewer.html")
+    viewer.until("told.power && told.state == 'connected'")
+    check_pointer(viewer, machine)
+    viewer.leave()
+    if when == "after":
+        assert "kvmops=" in (built / "viewer.html").read_text(encoding="utf-8")
+        assert module("novnc_patch", paths=[os.fspath(built)], state="absent")["changed"]
+        assert (built / "app.js").read_bytes() == original

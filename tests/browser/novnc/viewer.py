@@ -16,11 +16,7 @@ from PIL import Image
 
 from ansible_collections.kvmops.console.tests.browser.chromium import Browser
 
-PAGE = """<!DOCTYPE html>
-<html><head><meta charset="utf-8"><title>viewer</title></head>
-<body style="margin: 0"><div id="screen" style="width: 1000px; height: 700px"></div>
-<script type="module">
-import imported from './%s';
+SCRIPT = """
 const RFB = imported.default || imported;
 const told = window.told = {state: 'new', power: false, pointer: []};
 const rfb = window.rfb = new RFB(document.getElementById('screen'), 'ws://' + location.host + '/websockify');
@@ -28,7 +24,12 @@ rfb.addEventListener('connect', () => { told.state = 'connected'; });
 rfb.addEventListener('disconnect', e => { told.state = e.detail.clean ? 'closed' : 'failed'; });
 rfb.addEventListener('capabilities', e => { told.power = Boolean(e.detail.capabilities.power); });
 rfb.addEventListener('pointertypechange', e => { told.pointer.push(e.detail); });
-</script></body></html>
+"""
+PAGE = """<!DOCTYPE html>
+<html><head><meta charset="utf-8"><title>viewer</title></head>
+<body style="margin: 0"><div id="screen" style="width: 1000px; height: 700px"></div>
+%s
+</body></html>
 """
 
 # Polled in the page itself, so that waiting for something there is one question.
@@ -55,7 +56,16 @@ CANVAS = f"""
 
 def write_page(folder: Path, script: str) -> None:
     """Put a page into a noVNC that loads the RFB class from `script`, a path in it."""
-    (folder / "viewer.html").write_text(PAGE % script, encoding="utf-8")
+    text = f"<script type=\"module\">\nimport imported from './{script}';\n{SCRIPT}</script>"
+    (folder / "viewer.html").write_text(PAGE % text, encoding="utf-8")
+
+
+def write_application(folder: Path, script: str) -> Path:
+    """Put a page into a noVNC that loads an application; what that is to be built from is returned."""
+    (folder / "viewer.html").write_text(PAGE % '<script type="module" src="app.js?ver=1"></script>', encoding="utf-8")
+    source = folder / "viewer.js"
+    source.write_text(f"import * as all from './{script}';\nconst imported = all.default || all;\n{SCRIPT}")
+    return source
 
 
 class Viewer:
