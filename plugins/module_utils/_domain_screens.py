@@ -121,9 +121,13 @@ class Camera:
             _libvirt.press_shift(self._domain)
 
     def _dump(self, head: int) -> Shot:
-        """By libvirt. QEMU's QXL device shows the frame before the current one, so it is asked twice."""
+        """By libvirt.
+
+        QEMU before 5.2 does not wait for QXL, and gives the frame before the current one, so it is asked twice; those
+        that make PNGs (7.1 on) wait (ui/console.c, qmp_screendump(); seen on 7.2.22 with the kernel's driver).
+        """
         data = _libvirt.screenshot(self._connection, self._domain, head)
-        if self._late:
+        if self._late and not data.startswith(_image.PNG_SIGNATURE):
             data = _libvirt.screenshot(self._connection, self._domain, head)
         png = data if data.startswith(_image.PNG_SIGNATURE) else None
         return Shot(_image.decode(data), SCREENDUMP, png)

@@ -94,12 +94,16 @@ def test_what_is_no_picture_fails_its_domain_alone(
     assert result["msg"].startswith("1 of 2 domains failed: bad (")
 
 
-def test_qxl_is_asked_twice(host: Host, shoot: Shoot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qxl_of_an_old_qemu_is_asked_twice(host: Host, shoot: Shoot, monkeypatch: pytest.MonkeyPatch) -> None:
     host.define(domain("web-1", "<video><model type='qxl'/></video>")).create()
     pictures = [b"P6\n1 1\n255\nold", b"P6\n1 1\n255\nnew"]
     monkeypatch.setattr(_libvirt, "screenshot", lambda *_given: pictures.pop(0))
     (screen,) = shoot()["domains"][0]["screens"]
     assert _image.decode(Path(screen["path"]).read_bytes()).rgb == b"new"
+    pictures += [_image.encode_png(_image.Picture(1, 1, rgb)) for rgb in (b"png", b"nnn")]
+    (screen,) = shoot()["domains"][0]["screens"]
+    assert _image.decode(Path(screen["path"]).read_bytes()).rgb == b"png"
+    assert len(pictures) == 1, "a QEMU that makes PNGs is asked once"
 
 
 def test_all_heads(host: Host, shoot: Shoot) -> None:
