@@ -80,9 +80,12 @@ def power(params: Params, *, check: bool) -> Result:
         seen = _Seen(pressed.outcome)
         if monitor is not None and wait is not None and pressed.outcome in (_vnc.SENT, _vnc.UNANSWERED):
             seen = _by_event(monitor, action, wait, seen)
-        elif wait is not None and pressed.outcome in (_vnc.CLOSED, _vnc.UNANSWERED):
-            if _vnc.is_gone(way, _vnc.Deadline(params["timeout"])):
-                seen = _Seen(DONE, BY_END)
+        elif (
+            wait is not None
+            and pressed.outcome in (_vnc.CLOSED, _vnc.UNANSWERED)
+            and _vnc.is_gone(way, _vnc.Deadline(params["timeout"]))
+        ):
+            seen = _Seen(DONE, BY_END)
     return _describe(way.name, action, wait, pressed, seen)
 
 
