@@ -54,6 +54,9 @@ Record = dict[str, t.Any]
 USUAL = (Method(AGENT, 20.0), Method(ACPI, 60.0, 15.0))
 """How a guest is asked when the play does not say."""
 
+PICTURE = 12.0
+"""Seconds that each picture has."""
+
 PROCEED = "proceed"
 REFUSE = "refuse"
 WAIT = "wait"
@@ -249,7 +252,14 @@ class Desk:
             return None
         if self._params["if_viewers"] == REFUSE:
             raise ConsoleError(f"{reason}.")
-        return Hold(time.monotonic() + self._params["viewers_timeout"], lambda: self._who(domain, live))
+        return Hold(time.monotonic() + self._params["viewers_timeout"], lambda: self._who_still(domain, live))
+
+    def _who_still(self, domain: Listed, live: _Element) -> str | None:
+        """Who looks at it; nobody, once its process has gone."""
+        try:
+            return self._who(domain, live)
+        except ConsoleError:
+            return None
 
     def _who(self, domain: Listed, live: _Element) -> str | None:
         """Who looks at it, in words."""
@@ -287,7 +297,7 @@ class Desk:
             lambda case: self._shoot(case, when),
             cases,
             concurrency=8,
-            timeout=20.0,
+            timeout=PICTURE,
             doing=lambda case: f"Taking a picture of {case.domain.name}",
         )
         for case, outcome in zip(cases, outcomes):
@@ -295,19 +305,24 @@ class Desk:
             evidence[when] = {"error": str(outcome)} if isinstance(outcome, BaseException) else outcome
 
     def _shoot(self, case: Case, when: str) -> Record:
-        domain = case.domain._replace(handle=_libvirt.find(self._connection, case.domain.uuid))
+        """Over a connection of its own: a QEMU that hangs takes the connection that asked for it along."""
+        with _libvirt.connect(self._connection.uri) as own:
+            return self._shoot_over(own, case, when)
+
+    def _shoot_over(self, own: Connection, case: Case, when: str) -> Record:
+        domain = case.domain._replace(handle=_libvirt.find(own, case.domain.uuid))
         with _libvirt.translated(f"Reading {domain.name}"):
             if not domain.handle.isActive():
                 return {"skipped": "it is off"}
-        live = _domain_xml.parse(_libvirt.live_xml(domain, self._connection))
+        live = _domain_xml.parse(_libvirt.live_xml(domain, own))
         privacy = _domain_screens.privacy(live)
         if not privacy.capture or not host_allows():
             return {"skipped": "its owner lets nobody see its screen"}
-        camera = _domain_screens.Camera(self._connection, domain, live, _domain_screens.AUTO, "none", 10.0)
+        camera = _domain_screens.Camera(own, domain, live, _domain_screens.AUTO, "none", PICTURE / 2)
         (head,) = _domain_screens.choose_heads(live, "0")
         folder = self._params["evidence_dir"] or state_directory("evidence")
         options = _screens.Options(
-            folder=state_directory("screens"), dest=os.path.join(folder, f"{self._stamp}-{when}"), timeout=15.0
+            folder=state_directory("screens"), dest=os.path.join(folder, f"{self._stamp}-{when}"), timeout=PICTURE
         )
         shown = _screens.shoot(camera.screen(head, privacy.masks.get(head, ())), options)
         return {key: shown[key] for key in ("path", "sha256", "width", "height", "captured_at", "screen")}
