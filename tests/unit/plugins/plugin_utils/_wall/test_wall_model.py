@@ -153,8 +153,8 @@ def test_a_host_that_was_asked_by_several_modules() -> None:
 
 
 def test_where_one_of_several_is_silent_its_machines_are_stale_and_no_others() -> None:
-    first = build(("h", {"domains": [running()]}), ("h", INSTANCES))
+    first = build(("h", {"domains": [running(screens=[SCREEN, {**SCREEN, "head": 1}])]}), ("h", INSTANCES))
     silent = {"failed": True, "msg": "Incus is not there."}
     wall = build(("h", {"domains": [running()]}), ("h", silent), previous=first)
     assert [(host["status"], host["message"]) for host in wall["hosts"]] == [("failed", "Incus is not there.")]
-    assert {screen["name"]: screen["status"] for screen in wall["screens"]} == {"a": "seen", "box": "stale"}
+    assert [(screen["name"], screen["status"]) for screen in wall["screens"]] == [("a", "seen"), ("box", "stale")]
