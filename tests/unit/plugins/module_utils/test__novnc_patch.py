@@ -34,7 +34,9 @@ def test_there_and_back(name: str, mode: str) -> None:
     assert _novnc_patch.remove(patched) == text
 
 
-@pytest.mark.parametrize("text", ["\r\n".join(shapes.MODULE.splitlines()), "\ufeff" + shapes.MODULE])
+@pytest.mark.parametrize(
+    "text", ["\r\n".join(shapes.MODULE.splitlines()), "\ufeff" + shapes.MODULE], ids=["carriage returns", "mark"]
+)
 def test_bytes_stay(text: str) -> None:
     data = text.encode() + b"// caf\xe9\n"
     patched = _novnc_patch.add(_novnc_patch.decode(data), "tolerant", SHA256)
