@@ -44,7 +44,6 @@ class Circumstances(t.NamedTuple):
     persistent: bool
     autostart: bool
     managed_save: bool
-    active: bool
 
 
 def find(root: _Element, state: str, domain: Circumstances, allow_vanish: bool) -> Traps:
@@ -59,7 +58,7 @@ def find(root: _Element, state: str, domain: Circumstances, allow_vanish: bool) 
 
 
 def _transient(state: str, domain: Circumstances, allow_vanish: bool) -> str | None:
-    if domain.persistent or not domain.active:
+    if domain.persistent:
         return None
     if state in (_power.POWER_CYCLED, _power.PENDING_APPLIED, _power.SAVED):
         return "it is transient: it would vanish with its process, and there is no definition to start it again from"
@@ -113,7 +112,7 @@ def _notes(root: _Element, state: str, domain: Circumstances) -> t.Iterator[str]
         yield "its memory was saved: it goes on from there, with the definition of that time, instead of booting"
     if state == _power.STOPPED and domain.autostart:
         yield "autostart is on: it starts again with its host"
-    if state == _power.STOPPED and not domain.persistent and domain.active:
+    if state == _power.STOPPED and not domain.persistent:
         yield "it was transient: it is gone"
 
 

@@ -168,7 +168,7 @@ class Desk:
         traps = _domain_traps.find(
             roots[0],
             self._wanted.state,
-            Circumstances(domain.persistent, domain.autostart, domain.managed_save, domain.active),
+            Circumstances(domain.persistent, domain.autostart, domain.managed_save),
             self._params["allow_vanish"],
         )
         if traps.refusal is not None:

@@ -141,7 +141,27 @@ def test_agent_that_has_left_is_not_asked(connection: Connection) -> None:
     job.agent_left = True
     with Switchboard(connection, 4) as board:
         board.run([job])
-    assert [(step["method"], step["outcome"]) for step in job.power.steps] == [("agent", "refused"), ("acpi", "done")]
+    assert [step.get("reason") for step in job.power.steps] == ["the guest agent has left", None]
+
+
+def test_force_that_had_to_wait_looks_again(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the decision and the call, the machine went off and somebody started it again."""
+    asked = []
+    begin = Switchboard._begin
+
+    def late(board: Switchboard, call: t.Any) -> None:
+        domain = connection.handle.lookupByName("test")
+        domain.destroy()
+        domain.create()
+        begin(board, call)
+
+    monkeypatch.setattr(Switchboard, "_begin", late)
+    monkeypatch.setattr(_domain_power, "_ask", lambda domain, method, state: asked.append(method))
+    (job,) = switch(connection, lambda: Power(_power.STOPPED, [], _power.AT_ONCE))
+    assert not asked
+    assert job.done is not None
+    assert "somebody else started it again" in str(job.done.reason)
+    assert [domain.state for domain in connection.domains()] == ["running"]
 
 
 def test_hold_is_waited_for_and_has_an_end(connection: Connection) -> None:

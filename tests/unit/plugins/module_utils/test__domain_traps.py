@@ -12,7 +12,7 @@ from ansible_collections.kvmops.console.plugins.module_utils import _domain_trap
 from ansible_collections.kvmops.console.plugins.module_utils._domain_traps import Circumstances, Traps
 from ansible_collections.kvmops.console.plugins.module_utils._domain_xml import NAMESPACE, parse
 
-ORDINARY = Circumstances(persistent=True, autostart=False, managed_save=False, active=True)
+ORDINARY = Circumstances(persistent=True, autostart=False, managed_save=False)
 CHANNEL = '<channel type="unix"><target type="virtio" name="org.qemu.guest_agent.0" {}/></channel>'
 
 
@@ -84,7 +84,7 @@ def test_transient_domain_would_vanish() -> None:
 def test_notes() -> None:
     assert "autostart" in find(_power.STOPPED, definition(), ORDINARY._replace(autostart=True)).notes[0]
     assert find(_power.POWER_CYCLED, definition(), ORDINARY._replace(autostart=True)).notes == []
-    off = ORDINARY._replace(active=False, managed_save=True)
+    off = ORDINARY._replace(managed_save=True)
     assert "memory was saved" in find(_power.STARTED, definition(), off).notes[0]
 
 

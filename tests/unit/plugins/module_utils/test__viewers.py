@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import typing as t
 from contextlib import ExitStack
@@ -55,6 +56,8 @@ def test_viewer_over_tcp(stack: ExitStack, family: int, address: str) -> None:
     stack.enter_context(accepted)
     assert here(doors) == [{"via": "tcp", "address": address, "port": viewer.getsockname()[1]}]
     assert here(Doors(frozenset({port + 1}), frozenset())) == []
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
+        assert _viewers.connected(other.pid, doors) == [], "another process has nothing to do with it"
     accepted.close()
     assert here(doors) == []
 
