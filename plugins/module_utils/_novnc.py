@@ -184,7 +184,8 @@ def _walk(root: str, wanted: t.Callable[[str], bool]) -> t.Iterator[str]:
 def _folders() -> set[str]:
     named = {path for pattern in ROOTS for path in glob.glob(pattern)}
     named.update(_served(), _nova(), _packaged())
-    found = {os.path.realpath(path) for path in named if os.path.isdir(path)}
+    # Anybody may start something that is called websockify and serves all of the host: that is no noVNC.
+    found = {os.path.realpath(path) for path in named if os.path.isdir(path)} - {"/"}
     # A folder inside another one is walked with that.
     return {path for path in found if not any(path.startswith(other + "/") for other in found)}
 

@@ -368,7 +368,7 @@ def test_where_it_is_looked_for(host: Host, tmp_path: Path) -> None:
                 assert [found.root for found in _novnc.find()] == [os.fspath(served.novnc)]
             with mock.patch.object(_novnc, "ROOTS", (os.fspath(host.folder)[:-1] + "*",)):
                 assert [found.root for found in _novnc.find()] == [os.fspath(host.novnc)]
-        with mock.patch.object(_novnc, "_served", return_value=[os.fspath(served.novnc), "/nowhere"]):
+        with mock.patch.object(_novnc, "_served", return_value=[os.fspath(served.novnc), "/nowhere", "/"]):
             assert [found.root for found in _novnc.find()] == [os.fspath(served.novnc)]
 
 
