@@ -21,7 +21,7 @@ from pathlib import Path
 
 from PIL import Image
 
-SECONDS = 60.0
+SECONDS = 300.0
 """A bound for anything, not an expectation."""
 
 Event = dict[str, t.Any]

@@ -35,7 +35,7 @@ PAGE = """<!DOCTYPE html>
 # Polled in the page itself, so that waiting for something there is one question.
 UNTIL = """
 new Promise((resolve, reject) => {
-  const end = Date.now() + 60000;
+  const end = Date.now() + 300000;
   const look = () => {
     let seen;
     try { seen = %s } catch (e) { seen = null }
