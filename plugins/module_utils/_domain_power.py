@@ -148,8 +148,10 @@ class _Call:
         self.returned = threading.Event()
 
     @property
-    def is_awaited(self) -> bool:
-        return self.job.power.awaits(self.request)
+    def is_about_to_return(self) -> bool:
+        """Whether it has not been given up: its effect is waited for still, or was seen."""
+        done = self.job.done
+        return self.job.power.awaits(self.request) or (done is not None and done.ok)
 
 
 class _Event(t.NamedTuple):
@@ -218,6 +220,7 @@ class Switchboard:
         self._calls: list[_Call] = []
         self._own: list[t.Any] = []
         self._lost = False
+        self._had_gap = False
         self._closed = threading.Event()
         self._jobs: dict[str, Job] = {}
 
@@ -371,11 +374,15 @@ class Switchboard:
                 else:
                     self._backlog.append((job, action))
             elif isinstance(action, Wait):
-                job.until = action.until if job.trouble is None or self._lost else min(action.until, now + LOOK_AGAIN)
+                job.until = min(action.until, now + LOOK_AGAIN) if self._may_miss_events(job) else action.until
                 return
             else:
                 job.done = action
                 return
+
+    def _may_miss_events(self, job: Job) -> bool:
+        """A libvirtd that has just come up finds out one by one which QEMUs are gone, and sends no event of it."""
+        return not self._lost and (self._had_gap or job.trouble is not None)
 
     def _is_held(self, job: Job, hold: Hold) -> bool:
         reason = hold.reason()
@@ -431,7 +438,7 @@ class Switchboard:
 
     def _dispatch(self) -> None:
         """Begin what may begin."""
-        while self._backlog and not self._lost and sum(call.is_awaited for call in self._calls) < self._concurrency:
+        while self._backlog and not self._lost and self._busy() < self._concurrency:
             job, request = self._backlog.popleft()
             if not job.power.awaits(request):
                 continue
@@ -439,6 +446,9 @@ class Switchboard:
                 self._do_quickly(job, request)
             else:
                 self._begin(_Call(job, request, self._idle.pop() if self._idle else None))
+
+    def _busy(self) -> int:
+        return sum(call.is_about_to_return for call in self._calls)
 
     def _do_quickly(self, job: Job, request: Request) -> None:
         call = _Call(job, request, self._sight)
@@ -523,6 +533,7 @@ class Switchboard:
 
     def _find(self, handle: t.Any) -> None:
         self._lost = False
+        self._had_gap = True
         self._idle = []
         try:
             self._look_through(handle)

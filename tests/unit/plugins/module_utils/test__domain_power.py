@@ -164,6 +164,29 @@ def test_force_that_had_to_wait_looks_again(connection: Connection, monkeypatch:
     assert [domain.state for domain in connection.domains()] == ["running"]
 
 
+def test_after_a_lost_connection_events_are_not_relied_upon(connection: Connection) -> None:
+    """A libvirtd that has come up again sends none for a QEMU that went meanwhile."""
+
+    class Silent(Switchboard):
+        """It was lost and found, and hears nothing since."""
+
+        def _on_lifecycle(self, *_event: t.Any) -> None:
+            pass
+
+        def _hear(self, call: t.Any) -> None:
+            super()._hear(call)
+            connection.handle.lookupByName("test").destroy()
+
+    (domain,) = connection.domains()
+    job = Job(domain, Power(_power.STOPPED, [Method("knock", 60.0)]))
+    with pytest.MonkeyPatch.context() as patch, Silent(connection, 4) as board:
+        patch.setattr(_domain_power, "_ask", lambda domain, method, state: None)
+        board._had_gap = True
+        board.run([job])
+    (step,) = job.power.steps
+    assert (step["outcome"], step["seconds"] < 60) == ("done", True)
+
+
 def test_hold_is_waited_for_and_has_an_end(connection: Connection) -> None:
     reasons = ["somebody looks", None]
     (domain,) = connection.domains()
