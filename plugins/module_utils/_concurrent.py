@@ -16,7 +16,6 @@ import queue
 import threading
 import time
 import typing as t
-from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.kvmops.console.plugins.module_utils._errors import TookTooLong
 
@@ -49,20 +48,6 @@ def bounded(call: t.Callable[[], R], timeout: float, doing: str) -> R:
     if isinstance(outcome, BaseException):
         raise outcome  # pylint: disable=raising-bad-type
     return outcome
-
-
-MANY = 50
-"""From so many items on, a second thread is worth its start."""
-
-
-def side_by_side(call: t.Callable[[T], R], items: t.Sequence[T]) -> list[R]:
-    """`call` of every item, in the items' order; of many items two at a time: while libvirt works for one, Python does
-    for the other. What a call raises is raised.
-    """
-    if len(items) < MANY:
-        return [call(item) for item in items]
-    with ThreadPoolExecutor(max_workers=2) as threads:
-        return list(threads.map(call, items))
 
 
 def bounded_map(

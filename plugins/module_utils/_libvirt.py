@@ -9,7 +9,6 @@ Private to this collection.
 
 from __future__ import annotations
 
-import threading
 import traceback
 import typing as t
 from collections import Counter
@@ -309,32 +308,19 @@ class DefinitionWatch:
 
     def __init__(self, connection: Connection) -> None:
         self._unexplained: Counter[str] = Counter()
-        self._counting = threading.Lock()
-        self._listening = threading.Lock()
         with translated(f"Listening to the events of {connection.uri}"):
             connection.handle.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_event, None)
 
     def _on_event(self, connection: t.Any, domain: t.Any, event: int, detail: int, opaque: t.Any) -> None:
         if event == libvirt.VIR_DOMAIN_EVENT_DEFINED:
-            self._count(domain.UUIDString(), 1)
+            self._unexplained[domain.UUIDString()] += 1
 
     def ours(self, uuid: str) -> None:
         """One define of the domain is ours."""
-        self._count(uuid, -1)
-
-    def _count(self, uuid: str, defines: int) -> None:
-        with self._counting:
-            self._unexplained[uuid] += defines
+        self._unexplained[uuid] -= 1
 
     def somebody_else(self, uuid: str) -> bool:
         """Whether anybody else has defined the domain since the watch began, or since this was last asked."""
-        with self._listening:
-            self._listen()
-        with self._counting:
-            return self._unexplained.pop(uuid, 0) > 0
-
-    def _listen(self) -> None:
-        """Run the event loop, which is for one thread at a time, until nothing comes any more."""
         quiet: list[int] = []
         timer = libvirt.virEventAddTimeout(self.PATIENCE, lambda timer, opaque: quiet.append(timer), None)
         try:
@@ -342,6 +328,7 @@ class DefinitionWatch:
                 libvirt.virEventRunDefaultImpl()
         finally:
             libvirt.virEventRemoveTimeout(timer)
+        return self._unexplained.pop(uuid, 0) > 0
 
 
 def screenshot(connection: Connection, domain: Listed, head: int) -> bytes:

@@ -10,7 +10,6 @@ Private to this collection.
 from __future__ import annotations
 
 import socket
-import threading
 import typing as t
 
 from ansible_collections.kvmops.console.plugins.module_utils import _packages, _qemu_version, _vnc
@@ -50,16 +49,14 @@ class Judge:
         self._wrappers = wrappers
         self._cache = cache or Cache()
         self._known: dict[str, Facts] = {}
-        self._asking = threading.Lock()
 
     def next_start(self, emulator: str | None) -> Facts:
         """On the binary that the definition names."""
         if not emulator:
             return facts(Verdict(UNKNOWN, NOTHING, "the definition names no emulator"), None)
-        with self._asking:
-            if emulator not in self._known:
-                self._known[emulator] = self._binary(emulator)
-            return self._known[emulator]
+        if emulator not in self._known:
+            self._known[emulator] = self._binary(emulator)
+        return self._known[emulator]
 
     def running(self, process: QemuProcess | None, ask_live: t.Callable[[], Verdict]) -> Facts:
         """On the process that runs now: its image, else its VNC server, else what is written about it.

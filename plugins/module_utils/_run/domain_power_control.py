@@ -15,7 +15,6 @@ password.
 from __future__ import annotations
 
 import typing as t
-from collections import defaultdict
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -27,7 +26,6 @@ from ansible_collections.kvmops.console.plugins.module_utils import (
     _qemu_process,
 )
 from ansible_collections.kvmops.console.plugins.module_utils._backup import Backups
-from ansible_collections.kvmops.console.plugins.module_utils._concurrent import side_by_side
 from ansible_collections.kvmops.console.plugins.module_utils._domain_xml import Setting
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError, EditConflict, LibvirtFailure
 from ansible_collections.kvmops.console.plugins.module_utils._libvirt import (
@@ -67,7 +65,7 @@ def run(module: AnsibleModule) -> Record:
             include_saved_states=params["include_saved_states"],
             check_mode=module.check_mode,
         )
-        records = side_by_side(editor.edit, listed)
+        records = [editor.edit(domain) for domain in listed]
     result: Record = {
         "changed": any(record["changed"] for record in records),
         "domains": records,
@@ -75,7 +73,7 @@ def run(module: AnsibleModule) -> Record:
         "unmatched": unmatched,
     }
     if module._diff:
-        result["diff"] = [diff for domain in listed for diff in editor.diffs[domain.uuid]]
+        result["diff"] = editor.diffs
     return result
 
 
@@ -117,7 +115,7 @@ def make_plan(xml: str, policy: Policy, judge: t.Callable[[str | None], Verdict]
 
 
 class Editor:
-    """Edits the domains of one connection. `diffs` collects what changed, by UUID."""
+    """Edits the domains of one connection. `diffs` collects what changed, one entry a domain."""
 
     def __init__(
         self,
@@ -136,7 +134,7 @@ class Editor:
         self._include_saved_states = include_saved_states
         self._check_mode = check_mode
         self._watch = DefinitionWatch(connection)
-        self.diffs: defaultdict[str, list[Record]] = defaultdict(list)
+        self.diffs: list[Record] = []
 
     def edit(self, domain: Listed) -> Record:
         """Edit one domain; whatever goes wrong stays with it."""
@@ -176,7 +174,7 @@ class Editor:
         ]
         record["restart_pending"] = self._restart_pending(domain, plan.decision.settings)
         if plan.changes:
-            self._add_diff(domain, domain.name, plan.lines)
+            self._add_diff(domain.name, plan.lines)
         self._edit_saved_states(domain, plan.decision.settings, record)
 
     def _read(self, domain: Listed) -> str:
@@ -272,7 +270,7 @@ class Editor:
             shown = _domain_xml.masked_lines(_domain_xml.parse(before))
             _domain_xml.apply_settings(root, wanted)
             label = f"{domain.name} ({' '.join(filter(None, (state.kind, state.name)))})"
-            self._add_diff(domain, label, (shown, _domain_xml.masked_lines(root)))
+            self._add_diff(label, (shown, _domain_xml.masked_lines(root)))
 
     def _write_saved_state(
         self, domain: Listed, state: SavedState, root: _Element, wanted: t.Sequence[Setting]
@@ -290,10 +288,9 @@ class Editor:
             " the old one was put back."
         )
 
-    def _add_diff(self, domain: Listed, label: str, lines: tuple[list[str], list[str]]) -> None:
+    def _add_diff(self, label: str, lines: tuple[list[str], list[str]]) -> None:
         before, after = ("".join(f"{line}\n" for line in side) for side in lines)
-        diff = {"before_header": label, "after_header": label, "before": before, "after": after}
-        self.diffs[domain.uuid].append(diff)
+        self.diffs.append({"before_header": label, "after_header": label, "before": before, "after": after})
 
 
 def _why_not_as_asked(name: str, differing: t.Sequence[str], still: t.Sequence[str], backup: str) -> str:

@@ -10,13 +10,7 @@ import threading
 
 import pytest
 
-from ansible_collections.kvmops.console.plugins.module_utils._concurrent import (
-    MANY,
-    bounded,
-    bounded_map,
-    left_behind,
-    side_by_side,
-)
+from ansible_collections.kvmops.console.plugins.module_utils._concurrent import bounded, bounded_map, left_behind
 from ansible_collections.kvmops.console.plugins.module_utils._errors import TookTooLong
 
 
@@ -96,18 +90,3 @@ def test_one_call() -> None:
     with pytest.raises(TookTooLong, match=r"^Waiting took longer than 0\.1 s\.$"):
         bounded(lambda: release.wait(60), 0.1, "Waiting")
     release.set()
-
-
-@pytest.mark.parametrize("many", [3, MANY, 2 * MANY])
-def test_side_by_side_keeps_the_order(many: int) -> None:
-    assert side_by_side(lambda item: item * 2, range(many)) == [item * 2 for item in range(many)]
-
-
-def test_side_by_side_are_two_of_many() -> None:
-    together = threading.Barrier(2, timeout=60)
-    assert len(side_by_side(lambda item: together.wait(), range(MANY))) == MANY
-
-
-def test_side_by_side_raises_what_a_call_raises() -> None:
-    with pytest.raises(ZeroDivisionError):
-        side_by_side(lambda item: 1 // (item - 7), range(MANY))
