@@ -232,8 +232,8 @@ _FULL = r"""
         shown = null;
     }
 
-    // noVNC covers the page while a button is down, and takes the cover away when a release reaches that. The release of
-    // a locked pointer reaches the canvas alone, and may do so before the page is told of the lock.
+    // noVNC covers the page while a button is down, and takes the cover away when a release reaches that. The release
+    // of a locked pointer reaches the canvas alone, and may do so before the page is told of the lock.
     function uncover() {
         var cover = document.getElementById("noVNC_mouse_capture_elem");
         if (pressed || !cover || cover.style.display === "none") { return; }
