@@ -61,6 +61,6 @@ def test_rectangles_become_the_picture(events: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("moved", [{"x": 1}, {"y": 1}, {"width": WIDTH + 1}, {"height": HEIGHT + 1}])
-def test_pixels_outside_are_refused(moved: dict[str, int]) -> None:
+def test_pixels_outside_are_refused(moved: dict[str, Any]) -> None:
     with pytest.raises(VncProtocolError, match="outside of its screen"):
         receive(WHOLE._replace(**moved))
