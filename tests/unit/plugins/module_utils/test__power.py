@@ -215,8 +215,12 @@ def test_late_refusal_does_not_count_for_the_next_method() -> None:
 
 def test_request_that_was_heard_once_may_be_refused_later() -> None:
     answers = [heard, refused]
+
+    def next_answer(*asked: t.Any) -> t.Any:
+        return answers.pop(0)(*asked)
+
     machine = Machine()
-    machine.reacts["acpi"] = [(0.0, lambda *args: answers.pop(0)(*args))]
+    machine.reacts["acpi"] = [(0.0, next_answer)]
     machine.at(25.0, machine.become(pw.OFF))
     power = Power(pw.STOPPED, [ACPI])
     assert machine.run(power).ok
