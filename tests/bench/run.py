@@ -21,7 +21,7 @@ from pathlib import Path
 import libvirt
 
 from ansible_collections.kvmops.console.plugins.module_utils import _libvirt, _qemu_facts, _qemu_probe
-from ansible_collections.kvmops.console.tests.bench import screens
+from ansible_collections.kvmops.console.tests.bench import power, screens
 from ansible_collections.kvmops.console.tests.lab.kvmlab import AFFECTED_QEMU, FIXED_QEMU, Host, Lab, domain_xml
 from ansible_collections.kvmops.console.tests.lab.kvmlab.build import QEMU
 from ansible_collections.kvmops.console.tests.lab.kvmlab.machine import cache
@@ -155,6 +155,7 @@ def main() -> None:
         for module in ("domain_info", "domain_power_control"):
             print(f"peak memory of {module}: {bench.memory(module):.0f} MiB  limit 150 MiB")
     screens.main()
+    power.main()
 
 
 if __name__ == "__main__":
