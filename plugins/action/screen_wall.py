@@ -13,6 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
+from ansible_collections.kvmops.console.plugins.plugin_utils import _registered
 from ansible_collections.kvmops.console.plugins.plugin_utils._wall import model, site
 from ansible_collections.kvmops.console.plugins.plugin_utils._wall.pictures import Rules
 
@@ -96,17 +97,9 @@ _HISTORY: Json = ARGUMENT_SPEC["history"]["options"]
 
 
 def _results(variables: Json, options: Json) -> list[tuple[str, t.Any]]:
-    hosts = options["hosts"] if options["hosts"] is not None else variables.get("ansible_play_hosts_all", [])
-    everything, names = variables["hostvars"], dict.fromkeys(options["variable"])
-    return [(str(host), _value(everything, str(host), name)) for host in dict.fromkeys(hosts) for name in names]
-
-
-def _value(everything: t.Any, host: str, name: str) -> t.Any:
-    """A registered result as it is: in what screens say nobody is to look for templates.
-
-    Something else than a result may be a template that leads to one.
-    """
-    if host not in everything or name not in everything.raw_get(host):
-        return None
-    raw = everything.raw_get(host)[name]
-    return raw if isinstance(raw, t.Mapping) else everything[host][name]
+    names = dict.fromkeys(options["variable"])
+    return [
+        (host, _registered.value(variables, host, name))
+        for host in _registered.hosts(variables, options["hosts"])
+        for name in names
+    ]
