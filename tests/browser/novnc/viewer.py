@@ -19,7 +19,8 @@ from ansible_collections.kvmops.console.tests.browser.chromium import Browser
 SCRIPT = """
 const RFB = imported.default || imported;
 const told = window.told = {state: 'new', power: false, pointer: []};
-const rfb = window.rfb = new RFB(document.getElementById('screen'), 'ws://' + location.host + '/websockify');
+const path = new URLSearchParams(location.search).get('path') || 'websockify';
+const rfb = window.rfb = new RFB(document.getElementById('screen'), 'ws://' + location.host + '/' + path);
 rfb.addEventListener('connect', () => { told.state = 'connected'; });
 rfb.addEventListener('disconnect', e => { told.state = e.detail.clean ? 'closed' : 'failed'; });
 rfb.addEventListener('capabilities', e => { told.power = Boolean(e.detail.capabilities.power); });
