@@ -26,7 +26,7 @@ and nothing keeps more than `MOST_*` bytes of what a server may send.
 from __future__ import annotations
 
 import struct
-from typing import Callable, NamedTuple, Union
+from typing import Any, Callable, NamedTuple, Union
 
 from ansible_collections.kvmops.console.plugins.module_utils._errors import (
     MissingLibrary,
@@ -88,6 +88,7 @@ DESKTOP_SIZE = -223
 LAST_RECT = -224
 EXTENDED_DESKTOP_SIZE = -308
 XVP = -309
+EXTENDED_MOUSE = -316
 
 ENCODINGS: dict[int, str] = {
     RAW: "Raw",
@@ -239,36 +240,65 @@ def build(
     return head + b"".join(struct.pack("!" + layout.item, *item) for item in items)
 
 
-def parse(table: Table, buffer: bytes | bytearray, offset: int = 0) -> Message | None:
-    """Return the message that starts at `offset`, or None when its end has not come yet.
+class Head(NamedTuple):
+    """The head of a message, for whoever does not want to wait for what follows it.
 
-    `len(message.raw)` bytes are used up. Raises VncProtocolError for a message that is not in the table, or longer than
-    its row allows: before the rest of it is waited for.
+    `values` are its numbers, in the order of the row's fields. It has `size` bytes, the row's key among them; then come
+    `amount` items, `rest` bytes.
+    """
+
+    layout: Layout
+    values: tuple[Any, ...]
+    size: int
+    amount: int
+    rest: int
+
+
+def parse_head(table: Table, buffer: bytes | bytearray, offset: int = 0) -> Head | None:
+    """Return the head of the message that starts at `offset`, or None when its end has not come yet.
+
+    Raises VncProtocolError for a message that is not in the table. How much follows is not judged: see `most`.
     """
     key = _key_at(table, buffer, offset)
     if key is None:
         return None
     layout = table[key]
     start = offset + len(key)
-    end = start + struct.calcsize("!" + layout.head)
-    if len(buffer) < end:
+    size = len(key) + struct.calcsize("!" + layout.head)
+    if len(buffer) < offset + size:
         return None
     values = struct.unpack_from("!" + layout.head, buffer, start)
-    if layout.head.endswith("s"):
-        return Message(layout.name, {}, (), values[0], bytes(buffer[offset:end]))
-    fields = dict(zip(layout.fields, values))
     if not layout.item:
-        return Message(layout.name, fields, (), b"", bytes(buffer[offset:end]))
-    count = layout.after(fields[layout.counted]) if layout.after else fields[layout.counted]
-    if count > layout.most:
-        raise VncProtocolError(f"a {layout.name} message announces {count} elements; {layout.most} is the most we take")
-    start, end = end, end + count * struct.calcsize("!" + layout.item)
-    if len(buffer) < end:
+        return Head(layout, values, size, 0, 0)
+    amount = values[layout.fields.index(layout.counted)]
+    if layout.after:
+        amount = layout.after(amount)
+    return Head(layout, values, size, amount, amount * struct.calcsize("!" + layout.item))
+
+
+def parse(table: Table, buffer: bytes | bytearray, offset: int = 0) -> Message | None:
+    """Return the message that starts at `offset`, or None when its end has not come yet.
+
+    `len(message.raw)` bytes are used up. Raises VncProtocolError for a message that is not in the table, or longer than
+    its row allows: before the rest of it is waited for.
+    """
+    head = parse_head(table, buffer, offset)
+    if head is None:
         return None
-    rest, raw = bytes(buffer[start:end]), bytes(buffer[offset:end])
-    if layout.item == "s":
-        return Message(layout.name, fields, (), rest, raw)
-    return Message(layout.name, fields, tuple(struct.iter_unpack("!" + layout.item, rest)), b"", raw)
+    layout, values, size, amount, rest = head
+    if amount > layout.most:
+        raise VncProtocolError(
+            f"a {layout.name} message announces {amount} elements; {layout.most} is the most we take"
+        )
+    if len(buffer) < offset + size + rest:
+        return None
+    raw = bytes(buffer[offset : offset + size + rest])
+    if layout.head.endswith("s"):
+        return Message(layout.name, {}, (), values[0], raw)
+    fields = dict(zip(layout.fields, values))
+    if layout.item == "s" or not layout.item:
+        return Message(layout.name, fields, (), raw[size:], raw)
+    return Message(layout.name, fields, tuple(struct.iter_unpack("!" + layout.item, raw[size:])), b"", raw)
 
 
 def _key_at(table: Table, buffer: bytes | bytearray, offset: int) -> Key | None:
@@ -416,21 +446,21 @@ class Rectangle(NamedTuple):
 Event = Union[SecurityOffered, ServerInit, Rectangle, Message]
 
 
-class _Size(NamedTuple):
+class Size(NamedTuple):
     """How many bytes follow a rectangle's head: `fixed`, of which byte 0 may count `each` more."""
 
     fixed: int
     each: int = 0
 
 
-_PAYLOADS: dict[int, _Size] = {
-    POINTER_CHANGE: _Size(0),
-    EXTENDED_KEY: _Size(0),
-    AUDIO: _Size(0),
-    LED_STATE: _Size(1),
-    DESKTOP_SIZE: _Size(0),
-    LAST_RECT: _Size(0),
-    EXTENDED_DESKTOP_SIZE: _Size(4, 16),  # rfbproto: a count, three bytes of padding, 16 bytes a screen
+BARE_RECTANGLES: dict[int, Size] = {
+    POINTER_CHANGE: Size(0),
+    EXTENDED_KEY: Size(0),
+    AUDIO: Size(0),
+    LED_STATE: Size(1),
+    DESKTOP_SIZE: Size(0),
+    LAST_RECT: Size(0),
+    EXTENDED_DESKTOP_SIZE: Size(4, 16),  # rfbproto: a count, three bytes of padding, 16 bytes a screen
 }
 """Rectangles that come without pixels (7.8, rfbproto, QEMU)."""
 
@@ -657,7 +687,7 @@ class Client:
                     f"the server sends {rectangle.width}x{rectangle.height} pixels, more than were asked for"
                 )
             return size
-        payload = _PAYLOADS.get(rectangle.encoding)
+        payload = BARE_RECTANGLES.get(rectangle.encoding)
         if payload is None:
             raise VncProtocolError(
                 f"the server sends a rectangle of the encoding {encoding_name(rectangle.encoding)}, "
