@@ -98,6 +98,9 @@ class Asking:
         except ConsoleError as error:
             answered = False
             _log.warning("A VNC server does not tell how it behaves, and is taken for affected: %s", error)
+        except Exception:  # A mistake of ours may not cost anybody the console  # pylint: disable=broad-exception-caught
+            answered = False
+            _log.exception("A VNC server could not be asked how it behaves, and is taken for affected.")
         finally:
             current = self._running.get(question) is task
             if current:
