@@ -25,6 +25,7 @@ and nothing keeps more than `MOST_*` bytes of what a server may send.
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Any, Callable, NamedTuple, Union
 
@@ -263,17 +264,23 @@ def parse_head(table: Table, buffer: bytes | bytearray, offset: int = 0) -> Head
     if key is None:
         return None
     layout = table[key]
-    start = offset + len(key)
-    size = len(key) + struct.calcsize("!" + layout.head)
+    form = _form(layout.head)
+    size = len(key) + form.size
     if len(buffer) < offset + size:
         return None
-    values = struct.unpack_from("!" + layout.head, buffer, start)
+    values = form.unpack_from(buffer, offset + len(key))
     if not layout.item:
         return Head(layout, values, size, 0, 0)
     amount = values[layout.fields.index(layout.counted)]
     if layout.after:
         amount = layout.after(amount)
-    return Head(layout, values, size, amount, amount * struct.calcsize("!" + layout.item))
+    return Head(layout, values, size, amount, amount * _form(layout.item).size)
+
+
+@functools.cache
+def _form(layout: str) -> struct.Struct:
+    """Compile a struct format of a row."""
+    return struct.Struct("!" + layout)
 
 
 def parse(table: Table, buffer: bytes | bytearray, offset: int = 0) -> Message | None:
@@ -303,16 +310,20 @@ def parse(table: Table, buffer: bytes | bytearray, offset: int = 0) -> Message |
 
 def _key_at(table: Table, buffer: bytes | bytearray, offset: int) -> Key | None:
     """Return the key of the row that fits the bytes at `offset`; None when more of them are needed to tell."""
-    for length in (1, 2):
-        key = tuple(buffer[offset : offset + length])
-        if key in table:
-            return key
-        if len(key) < length:
+    if offset >= len(buffer):
+        return None
+    key: Key = (buffer[offset],)
+    if key in table:
+        return key
+    longer = tuple(buffer[offset : offset + 2])
+    if longer in table:
+        return longer
+    if any(other[:1] == key for other in table):
+        if longer == key:
             return None
-        if not any(other[:length] == key for other in table):
-            kind = ", ".join(str(byte) for byte in key)
-            raise VncProtocolError(f"a message of the unknown type {kind} came; nothing after it can be understood")
-    return None
+        key = longer
+    kind = ", ".join(str(byte) for byte in key)
+    raise VncProtocolError(f"a message of the unknown type {kind} came; nothing after it can be understood")
 
 
 def set_encodings(*encodings: int) -> bytes:

@@ -14,6 +14,7 @@ output does not depend on how the input is cut.
 from __future__ import annotations
 
 import struct
+import sys
 from functools import cache
 from typing import Callable, NamedTuple, Union
 
@@ -93,6 +94,7 @@ _FIXED: dict[int, _Fixed] = {
     if len(key) == 1 and not layout.item
 }
 """Messages that always have the same length, by their first byte."""
+_POINTER_SIZE = _FIXED[_POINTER_EVENT].size
 
 
 @cache
@@ -125,13 +127,16 @@ class ClientStream:
 
     __slots__ = (
         "_between",
-        "_events",
+        "_drops",
+        "_extended",
         "_held",
         "_left",
         "_needed",
+        "_news",
         "_obeyed",
         "_out",
         "_plain",
+        "_powers",
         "_skipping",
         "_told",
         "_treatment",
@@ -158,8 +163,11 @@ class ClientStream:
         self._left = 0  # Bytes that still belong to the last message
         self._skipping = False
         self._told = False
+        self._extended = False  # -316 went on: a PointerEvent may be longer than it was
         self._obeyed = False  # The client lists -309, and an affected server takes its list for that
-        self._events: dict[tuple[type[ClientEvent], ClientEvent], int] = {}
+        self._news: list[ClientEvent] = []
+        self._powers: dict[tuple[int, bool], int] = {}
+        self._drops: dict[str, int] = {}
 
     @property
     def kept(self) -> int:
@@ -168,20 +176,23 @@ class ClientStream:
 
     def take_events(self) -> list[ClientEvent]:
         """Return what happened since the last call, each thing once, with how often it happened."""
-        if not self._events:
+        if not (self._news or self._powers or self._drops):
             return []
         events = [
-            event._replace(times=times) if isinstance(event, (PowerMessage, Dropped)) else event
-            for (_kind, event), times in self._events.items()
+            *self._news,
+            *(PowerMessage(code, passed, times) for (code, passed), times in self._powers.items()),
+            *(Dropped(name, times) for name, times in self._drops.items()),
         ]
-        self._events.clear()
+        self._news.clear()
+        self._powers.clear()
+        self._drops.clear()
         return events
 
     def receive(self, data: bytes) -> bytes:
         """Return what goes on to the server: often `data` itself."""
         if self._between and data and self._plain[data[0]] == len(data):
             return data
-        if self.opaque:
+        if self.opaque or (self._extended and self._between and _is_short_pointer(data)):
             return data
         return self._receive(data)
 
@@ -192,6 +203,7 @@ class ClientStream:
                 return b""
             data = bytes(self._held)
             self._held = None
+            self._needed = 0
         at = min(self._left, len(data))
         self._left -= at
         passed: list[bytes] = []
@@ -199,6 +211,7 @@ class ClientStream:
             return self._walk(data, at, at if self._skipping else 0, passed)
         except ClientViolation as violation:
             violation.before = b"".join(passed)
+            self._left, self._skipping = sys.maxsize, True  # Whatever else comes stays here
             raise
         finally:
             self._between = self._held is None and not self._left and not self.opaque
@@ -223,8 +236,7 @@ class ClientStream:
                 at = following
                 plain = self._plain
             else:
-                passed.append(data[begin:at])
-                passed.append(instead)
+                passed += (data[begin:at], instead)
                 at = begin = following
         if not begin and end == len(data):
             return data
@@ -235,14 +247,13 @@ class ClientStream:
         self._held = bytearray(beginning)
         self._needed = max(self._needed, len(beginning) + 1)
 
-    def _note(self, event: ClientEvent) -> None:
-        key = (type(event), event)
-        self._events[key] = self._events.get(key, 0) + 1
+    def _drop(self, name: str, following: int) -> _Step:
+        self._drops[name] = self._drops.get(name, 0) + 1
+        return following, b""
 
     # Each of these looks at the message that starts at `at`.
 
     def _judge(self, data: bytes, at: int) -> _Step:
-        self._needed = 0
         first = data[at]
         special = _SPECIAL.get(first)
         if special is not None:
@@ -252,26 +263,23 @@ class ClientStream:
             return self._judge_head(data, at)
         if at + fixed.size > len(data):
             return _WAIT
-        self._note(Dropped(fixed.name))
-        return at + fixed.size, b""
+        return self._drop(fixed.name, at + fixed.size)
 
     def _judge_pixel_format(self, data: bytes, at: int) -> _Step:
         following = at + _FIXED[_SET_PIXEL_FORMAT].size
         if following > len(data):
             return _WAIT
-        self._note(ChangedPixelFormat())
+        if ChangedPixelFormat not in map(type, self._news):
+            self._news.append(ChangedPixelFormat())
         return following, None
 
     def _judge_pointer(self, data: bytes, at: int) -> _Step:
         """A PointerEvent that does not pass without a second look: of a mere viewer, or one that may be longer."""
-        size = _FIXED[_POINTER_EVENT].size
+        size = _POINTER_SIZE
         if at + 2 > len(data):
             return _WAIT
         if self._treatment.view_only:
-            if at + size > len(data):
-                return _WAIT
-            self._note(Dropped("pointer_event"))
-            return at + size, b""
+            return self._drop("pointer_event", at + size) if at + size <= len(data) else _WAIT
         if data[at + 1] & _EXTENDED_MARK:
             size += 1
         return (at + size, None) if at + size <= len(data) else _WAIT
@@ -282,7 +290,8 @@ class ClientStream:
             return _WAIT
         power = self._treatment.power
         passed = power == PASS or (power == NEGOTIATED and self.offered and self._obeyed)
-        self._note(PowerMessage(data[at + 3], passed))
+        key = (data[at + 3], passed)
+        self._powers[key] = self._powers.get(key, 0) + 1
         return following, None if passed else b""
 
     def _judge_encodings(self, data: bytes, at: int) -> _Step:
@@ -308,8 +317,9 @@ class ClientStream:
         self._obeyed = wanted and not _OBEYED.isdisjoint(listed)
         if wanted and self._treatment.offer and not self._told:
             self._told = True
-            self._note(ListedXvp())
+            self._news.append(ListedXvp())
         if _rfb.EXTENDED_MOUSE in listed.difference(self._out):
+            self._extended = True
             self._plain = _plain_sizes(
                 hands=not self._treatment.view_only, pixel_format=not self._treatment.offer, pointer=False
             )
@@ -328,21 +338,24 @@ class ClientStream:
         most = self._treatment.most_cut_text if name == "client_cut_text" else head.layout.most
         if head.amount > most:
             raise ClientViolation(f"The client announces {head.amount} elements of {name}; {most} is the most we take.")
-        dropped = self._treatment.view_only and name in _HANDS
-        if dropped:
-            self._note(Dropped(name))
         here = min(head.rest, len(data) - at - head.size)
+        following = at + head.size + here
         self._left = head.rest - here
-        self._skipping = dropped
-        return at + head.size + here, b"" if dropped else None
+        self._skipping = self._treatment.view_only and name in _HANDS
+        return self._drop(name, following) if self._skipping else (following, None)
 
     def _lose(self, reason: str, end: int) -> _Step:
         """Go on without parsing, where nothing has to be enforced."""
         if self._treatment.must_parse or self._treatment.unknown_message == END:
             raise ClientViolation(f"From the client: {reason}.")
         self.opaque = True
-        self._note(WentOpaque(f"From the client: {reason}."))
+        self._news.append(WentOpaque(f"From the client: {reason}."))
         return end, None
+
+
+def _is_short_pointer(data: bytes) -> bool:
+    """Whether this is one whole PointerEvent as it was before -316."""
+    return len(data) == _POINTER_SIZE and data[0] == _POINTER_EVENT and data[1] < _EXTENDED_MARK
 
 
 _SPECIAL: dict[int, Callable[[ClientStream, bytes, int], _Step]] = {

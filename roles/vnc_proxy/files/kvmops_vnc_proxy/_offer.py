@@ -49,6 +49,11 @@ class Offer:
         self._left = 0  # Bytes that still belong to the last head
         self._rectangles = 0  # That still belong to the framebuffer update
 
+    @property
+    def kept(self) -> int:
+        """How many bytes of the server's are kept."""
+        return len(self._head)
+
     def ask(self) -> bytes:
         """The client has listed -309: return INIT if the stream is between two messages now.
 

@@ -100,7 +100,7 @@ def decide(behaviour: Behaviour | None, policy: Policy) -> Treatment:
         view_only=policy.view_only,
         unknown_message=END if enforced else policy.unknown_message,
         most_cut_text=policy.most_cut_text,
-        strip_extended_mouse=enforced,
+        strip_extended_mouse=enforced or strip_xvp,
     )
 
 

@@ -163,6 +163,45 @@ def test_message_that_is_not_waited_for(wire: str, words: str) -> None:
         _rfb.parse(_rfb.CLIENT_MESSAGES, bytes.fromhex(wire))
 
 
+@pytest.mark.parametrize(("table", "name", "content", "wire"), MESSAGES)
+def test_head_comes_before_what_follows_it(table: _rfb.Table, name: str, content: dict[str, Any], wire: str) -> None:
+    data = bytes.fromhex(wire)
+    whole = _rfb.parse(table, data)
+    assert whole is not None
+    head = _rfb.parse_head(table, b"before" + data, 6)
+    assert head is not None
+    assert head.layout.name == name
+    assert head.size + head.rest == len(data)
+    assert dict(zip(head.layout.fields, head.values)) == whole.fields
+    assert _rfb.parse_head(table, data[: head.size]) == head
+    for end in range(head.size):
+        assert _rfb.parse_head(table, data[:end]) is None, f"after {end} bytes of {name}"
+
+
+@pytest.mark.parametrize(
+    ("wire", "amount", "rest"),
+    [
+        ("02 00 ffff", 65535, 4 * 65535),
+        ("06 000000 7fffffff", (1 << 31) - 1, (1 << 31) - 1),
+        ("06 000000 80000000", 1 << 31, 1 << 31),
+        ("fb 00 0000 0000 ff 00", 255, 16 * 255),
+        ("ff 01 0002", 6, 6),
+        ("ff 01 0003", 0, 0),
+        ("fa 00 01 04", 0, 0),
+    ],
+)
+def test_head_that_announces_more_than_we_take(wire: str, amount: int, rest: int) -> None:
+    head = _rfb.parse_head(_rfb.CLIENT_MESSAGES, bytes.fromhex(wire))
+    assert head is not None
+    assert (head.amount, head.rest) == (amount, rest)
+
+
+@pytest.mark.parametrize(("wire", "words"), [("07", "unknown type 7 "), ("ff 02", "unknown type 255, 2 ")])
+def test_head_of_an_unknown_type(wire: str, words: str) -> None:
+    with pytest.raises(VncProtocolError, match=words):
+        _rfb.parse_head(_rfb.CLIENT_MESSAGES, bytes.fromhex(wire))
+
+
 def test_shorthands() -> None:
     assert _rfb.set_encodings(-309) == bytes.fromhex("02000001fffffecb")
     assert _rfb.xvp(_rfb.XVP_REBOOT) == bytes.fromhex("fa000103")
