@@ -8,7 +8,8 @@ Private to this collection.
 
 QEMU is not asked: a monitor command of ours would taint the domain. A connection counts as a viewer when QEMU has it
 open and it came in at a port or a path that the machine's graphics listen at, or when it is one end of a pair of
-sockets (virDomainOpenGraphicsFD gives such a pair to the VNC proxy, to virt-viewer, to a screenshot being taken).
+sockets whose other end somebody else has (virDomainOpenGraphicsFD gives such a pair to the VNC proxy, to virt-viewer,
+to a screenshot being taken).
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from pathlib import Path
 
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 
+if t.TYPE_CHECKING:
+    from lxml.etree import _Element
+
 Viewer = dict[str, t.Any]
 """{via: "tcp", address, port}, {via: "socket", path}, or {via: "descriptor"}."""
 
@@ -35,11 +39,16 @@ class Doors(t.NamedTuple):
     paths: frozenset[str]
 
 
-def doors(graphics: t.Iterable[t.Mapping[str, t.Any]]) -> Doors:
-    """Of what _domain_xml.describe_graphics tells."""
-    described = list(graphics)
-    ports = {one[key] for one in described for key in ("port", "websocket") if one.get(key)}
-    return Doors(frozenset(ports), frozenset(one["socket"] for one in described if one.get("socket")))
+_PORTS = ("port", "tlsPort", "websocket")
+"""Of `<graphics>`: SPICE has a port of its own for TLS, and may have no other."""
+
+
+def doors(graphics: t.Iterable[_Element]) -> Doors:
+    """Of the `<graphics>` elements of a live definition; a port that is not there is missing, 0 or -1."""
+    elements = list(graphics)
+    ports = {int(one.get(name, "-1")) for one in elements for name in _PORTS}
+    paths = {element.get("socket") for one in elements for element in (one, *one.findall("listen"))}
+    return Doors(frozenset(port for port in ports if port > 0), frozenset(path for path in paths if path))
 
 
 def connected(pid: int, where: Doors, proc: Path = Path("/proc")) -> list[Viewer]:
@@ -116,7 +125,8 @@ def _over_unix(process: Path, mine: set[int], paths: frozenset[str]) -> tuple[li
 
 
 # Pairs: a connected socket without a name is one of a pair when its peer has no name either, else QEMU is the client of
-# some service (a TPM, virtiofsd). Only the kernel's socket diagnosis tells the peer (linux/unix_diag.h).
+# some service (a TPM, virtiofsd). QEMU has pairs of its own, too, with both ends (SPICE's threads talk over some). Only
+# the kernel's socket diagnosis tells the peer (linux/unix_diag.h).
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
@@ -132,12 +142,15 @@ _ATTRIBUTE = struct.Struct("=HH")
 
 
 def _paired(inodes: set[int]) -> int:
-    """How many of these sockets are ends of pairs. Where the kernel does not tell (another network namespace): all."""
+    """How many of these sockets of a process are ends of pairs whose other end it has not. Where the kernel does not
+    tell (another network namespace): all.
+    """
     try:
         known = _diagnose()
     except OSError:
         return len(inodes)
-    return sum(not known.get(known.get(inode, (False, 0))[1], (False, 0))[0] for inode in inodes)
+    peers = [known.get(inode, (False, 0))[1] for inode in inodes]
+    return sum(peer not in inodes and not known.get(peer, (False, 0))[0] for peer in peers)
 
 
 def _diagnose() -> dict[int, tuple[bool, int]]:

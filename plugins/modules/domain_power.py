@@ -162,9 +162,14 @@ options:
     default: false
   evidence_dir:
     description:
-      - Where the pictures go, in a folder a run. They stay there until somebody removes them.
+      - Where the pictures go, in two folders a run, named by its time.
       - For root C(/var/lib/kvmops-console/evidence) when not set.
     type: path
+  evidence_runs:
+    description:
+      - How many runs leave their pictures in O(evidence_dir). A run that takes some removes those of the oldest.
+    type: int
+    default: 100
 seealso:
   - module: kvmops.console.domain_info
   - module: kvmops.console.domain_power_control

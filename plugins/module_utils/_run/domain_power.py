@@ -9,37 +9,27 @@ Private to this collection.
 
 from __future__ import annotations
 
-import os
 import time
 import typing as t
-from datetime import datetime, timezone
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.console.plugins.module_utils import (
     _domain_power,
-    _domain_screens,
     _domain_traps,
     _domain_xml,
     _libvirt,
     _power,
     _qemu_process,
-    _screens,
     _viewers,
 )
-from ansible_collections.kvmops.console.plugins.module_utils._concurrent import bounded_map
 from ansible_collections.kvmops.console.plugins.module_utils._domain_power import Hold, Job, Process, Switchboard
 from ansible_collections.kvmops.console.plugins.module_utils._domain_traps import ACPI, AGENT, Circumstances, Traps
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError, InputError
 from ansible_collections.kvmops.console.plugins.module_utils._libvirt import Connection, Listed
 from ansible_collections.kvmops.console.plugins.module_utils._power import Method, Observation
 from ansible_collections.kvmops.console.plugins.module_utils._run import _machine_power
-from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import (
-    domain_options,
-    selection,
-    state_directory,
-)
-from ansible_collections.kvmops.console.plugins.module_utils._run._screen_options import host_allows
+from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import domain_options, selection
 from ansible_collections.kvmops.console.plugins.module_utils._run._task import (
     need_libvirt,
     need_pictures,
@@ -53,9 +43,6 @@ Record = dict[str, t.Any]
 
 USUAL = (Method(AGENT, 20.0), Method(ACPI, 60.0, 15.0))
 """How a guest is asked when the play does not say."""
-
-PICTURE = 12.0
-"""Seconds that each picture has."""
 
 PROCEED = "proceed"
 REFUSE = "refuse"
@@ -81,6 +68,7 @@ def spec() -> dict[str, dict[str, t.Any]]:
             confirm_identity={"type": "dict"},
             evidence={"type": "bool", "default": False},
             evidence_dir={"type": "path"},
+            evidence_runs={"type": "int", "default": 100},
         )
     )
 
@@ -91,6 +79,8 @@ def run(module: AnsibleModule) -> Record:
     params = module.params
     if params["evidence"]:
         need_pictures(module)
+    if params["evidence_runs"] < 1:
+        raise InputError(f"evidence_runs is {params['evidence_runs']}; it has to be 1 at least, for this run.")
     wanted = _machine_power.wanted(params, _METHODS)
     _domain_power.EventLoop.prepare()
     with _libvirt.connect(params["uri"]) as connection:
@@ -138,7 +128,6 @@ class Desk:
         self._connection = connection
         self._wanted = wanted
         self._params = params
-        self._stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
 
     # Deciding
 
@@ -269,11 +258,7 @@ class Desk:
                 "who is connected to its console can only be seen by root on its host: run the task there, or let"
                 " if_viewers be proceed."
             )
-        graphics = [
-            _domain_xml.describe_graphics(element, index)
-            for index, element in enumerate(_domain_xml.graphics_elements(live))
-        ]
-        viewers = _viewers.connected(process.pid, _viewers.doors(graphics))
+        viewers = _viewers.connected(process.pid, _viewers.doors(_domain_xml.graphics_elements(live)))
         if not viewers:
             return None
         return f"somebody looks at its console: {'; '.join(sorted({_viewers.spoken(one) for one in viewers}))}"
@@ -284,48 +269,24 @@ class Desk:
         """Switch what has to be switched, all at once; pictures before and after where they are wanted."""
         if not cases:
             return
-        if self._params["evidence"]:
-            self._picture(cases, "before")
+        if not self._params["evidence"]:
+            self._switch(cases)
+            return
+        # Here, so that those who want no pictures need not wait for what looks at them.
+        from ansible_collections.kvmops.console.plugins.module_utils._run import _evidence
+
+        evidence = _evidence.Evidence(self._connection.uri, self._params["evidence_dir"])
+        domains = [case.domain for case in cases]
+        before = evidence.take(domains, _evidence.BEFORE)
+        self._switch(cases)
+        after = evidence.take(domains, _evidence.AFTER)
+        evidence.prune(self._params["evidence_runs"])
+        for case, *pictures in zip(cases, before, after):
+            case.more["evidence"] = dict(zip((_evidence.BEFORE, _evidence.AFTER), pictures))
+
+    def _switch(self, cases: t.Sequence[Case]) -> None:
         with Switchboard(self._connection, self._params["concurrency"]) as board:
             board.run([case.job for case in cases if case.job is not None])
-        if self._params["evidence"]:
-            self._picture(cases, "after")
-
-    def _picture(self, cases: t.Sequence[Case], when: str) -> None:
-        """A picture of each; one that fails is told, and holds nothing up."""
-        outcomes = bounded_map(
-            lambda case: self._shoot(case, when),
-            cases,
-            concurrency=8,
-            timeout=PICTURE,
-            doing=lambda case: f"Taking a picture of {case.domain.name}",
-        )
-        for case, outcome in zip(cases, outcomes):
-            evidence = case.more.setdefault("evidence", {})
-            evidence[when] = {"error": str(outcome)} if isinstance(outcome, BaseException) else outcome
-
-    def _shoot(self, case: Case, when: str) -> Record:
-        """Over a connection of its own: a QEMU that hangs takes the connection that asked for it along."""
-        with _libvirt.connect(self._connection.uri) as own:
-            return self._shoot_over(own, case, when)
-
-    def _shoot_over(self, own: Connection, case: Case, when: str) -> Record:
-        domain = case.domain._replace(handle=_libvirt.find(own, case.domain.uuid))
-        with _libvirt.translated(f"Reading {domain.name}"):
-            if not domain.handle.isActive():
-                return {"skipped": "it is off"}
-        live = _domain_xml.parse(_libvirt.live_xml(domain, own))
-        privacy = _domain_screens.privacy(live)
-        if not privacy.capture or not host_allows():
-            return {"skipped": "its owner lets nobody see its screen"}
-        camera = _domain_screens.Camera(own, domain, live, _domain_screens.AUTO, "none", PICTURE / 2)
-        (head,) = _domain_screens.choose_heads(live, "0")
-        folder = self._params["evidence_dir"] or state_directory("evidence")
-        options = _screens.Options(
-            folder=state_directory("screens"), dest=os.path.join(folder, f"{self._stamp}-{when}"), timeout=PICTURE
-        )
-        shown = _screens.shoot(camera.screen(head, privacy.masks.get(head, ())), options)
-        return {key: shown[key] for key in ("path", "sha256", "width", "height", "captured_at", "screen")}
 
     # Telling
 

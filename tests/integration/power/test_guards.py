@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from lxml import etree
 
 from ansible_collections.kvmops.console.plugins.module_utils._domain_xml import NAMESPACE
@@ -78,6 +80,42 @@ def test_viewer_through_libvirt_is_one(guests: Any) -> None:
     assert not domain.isActive()
 
 
+@pytest.fixture
+def spice_tls(guests: Any) -> Iterator[None]:
+    """A host whose SPICE speaks TLS."""
+    conf = guests.host.root / "etc/libvirt/qemu.conf"
+    plain = conf.read_text()
+    guests.host.exec(
+        "sh",
+        "-c",
+        "mkdir -p /srv/spice && cd /srv/spice && openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=lab -days 1"
+        " -keyout server-key.pem -out server-cert.pem && cp server-cert.pem ca-cert.pem && chmod -R a+rX .",
+    )
+    conf.write_text(f'{plain}spice_tls = 1\nspice_tls_x509_cert_dir = "/srv/spice"\n')
+    guests.host.libvirtd("restart")
+    guests.hypervisor.reconnect()
+    yield
+    conf.write_text(plain)
+    guests.host.libvirtd("restart")
+
+
+def test_viewer_through_spice_with_tls(guests: Any, spice_tls: None) -> None:
+    graphics = '<graphics type="spice" autoport="yes" defaultMode="secure"><listen type="address"/></graphics>'
+    guests.deaf("viewed", graphics=(graphics,))
+    found = etree.fromstring(guests.host.virsh("dumpxml", "viewed")).find("devices/graphics")
+    assert found is not None
+    assert found.get("port") in (None, "-1"), "TLS only"
+    client = ["openssl", "s_client", "-connect", f"127.0.0.1:{found.get('tlsPort')}"]
+    with subprocess.Popen(guests.host.command(*client), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as viewer:
+        assert viewer.stdout is not None
+        assert any(b"BEGIN CERTIFICATE" in line for line in viewer.stdout), "QEMU speaks TLS"
+        record = guests.one("viewed", if_viewers="refuse", **STOP)
+        assert "somebody looks at its console: from 127.0.0.1 port " in record["error"]
+        viewer.communicate(timeout=60)
+    record = guests.one("viewed", if_viewers="wait", viewers_timeout=100, **STOP)
+    assert record["after"] == "off", record
+
+
 def test_lock_of_the_owner_holds(guests: Any) -> None:
     guests.hypervisor.put("locked")
     lock = f'<k:console xmlns:k="{NAMESPACE}"><k:lock reason="data moves" by="ann"/></k:console>'
@@ -120,8 +158,10 @@ def test_pictures_before_and_after(guests: Any) -> None:
         assert (guests.host.root / str(path)[1:]).read_bytes().startswith(b"\x89PNG")
         assert shy["evidence"][when] == {"skipped": "its owner lets nobody see its screen"}
     assert seen["evidence"]["before"]["path"] != seen["evidence"]["after"]["path"]
-    stopped = guests.one("seen", evidence=True, evidence_dir="/srv/evidence", **STOP)
+    stopped = guests.one("seen", evidence=True, evidence_dir="/srv/evidence", evidence_runs=1, **STOP)
     assert stopped["evidence"]["after"] == {"skipped": "it is off"}
+    (kept,) = (guests.host.root / "srv/evidence").iterdir()
+    assert str(kept).endswith(str(Path(stopped["evidence"]["before"]["path"]).parent)), "one run's, and no older ones"
 
 
 def test_frozen_machine_is_forced_though_it_gives_no_picture(guests: Any) -> None:

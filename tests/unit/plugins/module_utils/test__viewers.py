@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+etree = pytest.importorskip("lxml.etree", reason="lxml is not installed for this Python")
+
 from ansible_collections.kvmops.console.plugins.module_utils import _viewers
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 from ansible_collections.kvmops.console.plugins.module_utils._viewers import Doors
@@ -84,9 +86,15 @@ def test_end_of_a_pair_is_a_viewer_and_a_client_is_none(stack: ExitStack, tmp_pa
     assert len(here(NOWHERE)) == before
     one, other = socket.socketpair()
     stack.enter_context(one)
-    stack.enter_context(other)
-    assert len(here(NOWHERE)) == before + 2, "this process has both ends"
+    with other:
+        assert len(here(NOWHERE)) == before, "this process has both ends"
+        viewer = stack.enter_context(subprocess.Popen(["cat"], stdin=other.fileno(), stdout=subprocess.DEVNULL))
+    stack.callback(one.close)  # which ends it
+    assert len(here(NOWHERE)) == before + 1
     assert here(NOWHERE)[-1] == {"via": "descriptor"}
+    one.close()
+    viewer.wait(60)
+    assert len(here(NOWHERE)) == before
 
 
 def test_process_that_cannot_be_seen() -> None:
@@ -95,11 +103,17 @@ def test_process_that_cannot_be_seen() -> None:
 
 
 def test_doors() -> None:
-    graphics: list[dict[str, t.Any]] = [
-        {"port": 5900, "websocket": 5700, "socket": None},
-        {"port": None, "websocket": None, "socket": "/run/vnc"},
-    ]
-    assert _viewers.doors(graphics) == Doors(frozenset({5900, 5700}), frozenset({"/run/vnc"}))
+    graphics = etree.fromstring(
+        "<devices>"
+        "<graphics type='vnc' port='5900' autoport='yes' websocket='5700'><listen type='address'/></graphics>"
+        "<graphics type='vnc'><listen type='socket' socket='/run/vnc'/></graphics>"
+        "<graphics type='vnc' socket='/run/old'/>"
+        "<graphics type='spice' port='-1' tlsPort='5901'/>"
+        "<graphics type='spice' port='5902' tlsPort='0'/>"
+        "</devices>"
+    )
+    expected = Doors(frozenset({5900, 5700, 5901, 5902}), frozenset({"/run/vnc", "/run/old"}))
+    assert _viewers.doors(graphics.iterfind("graphics")) == expected
 
 
 @pytest.mark.parametrize(
