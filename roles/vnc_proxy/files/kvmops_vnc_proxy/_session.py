@@ -189,12 +189,22 @@ class Session:
             self._last_words()
             raise
         finally:
-            self._release()
+            self.close()
         return self._ending or Ending("error", "the session ended without a reason")
 
     def end(self, reason: str) -> None:
         """Ask the session to end, for one of REASONS: what waits is still sent, and a browser is told."""
         self._finish(reason, REASONS[reason][1])
+
+    def close(self) -> None:
+        """Close both sockets at once. `run` does it; a session that never ran needs it. May be called twice."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._client.wire.close()
+        self._server.close()
+        # Bound methods of this object stand in it: without them, no cycle is left for the collector.
+        self._take_server, self._take_client = _nobody, _nobody
 
     # --- Beginning and end --------------------------------------------------------------------------------------------
 
@@ -254,15 +264,6 @@ class Session:
         if self._ending is None and not self._client.wire.closed:
             with contextlib.suppress(WireLost):
                 self._client.say_goodbye(*REASONS["drained"])
-
-    def _release(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._client.wire.close()
-        self._server.close()
-        # Bound methods of this object stand in it: without them, no cycle is left for the collector.
-        self._take_server, self._take_client = _nobody, _nobody
 
     def _failed(self, error: Exception) -> None:
         """What goes wrong in a callback ends the session, and nothing else."""
