@@ -113,9 +113,9 @@ class _Rules(NamedTuple):
 class Directory:
     """All ways by which a request finds its target.
 
-    `domains` is libvirt, made from the settings when it is not given. `used_tokens` is a file that keeps tokens for one
-    session used up over a restart. `seconds` bounds each connection. Raises MissingLibrary and InputError where the
-    settings can't be followed on this host.
+    `domains` is libvirt, and `signed` checks tokens; both are made from the settings when not given. `used_tokens` is a
+    file that keeps tokens for one session used up over a restart. `seconds` bounds each connection. Raises
+    MissingLibrary and InputError where the settings can't be followed on this host.
     """
 
     def __init__(
@@ -124,6 +124,7 @@ class Directory:
         asking: Asking,
         *,
         domains: Domains | None = None,
+        signed: SignedTokens | None = None,
         used_tokens: str | None = None,
         seconds: float = 10.0,
     ) -> None:
@@ -133,7 +134,9 @@ class Directory:
         self._sessions = _Sessions()
         tokens = settings.tokens
         self._files = TokenFiles(tokens.files) if tokens.files else None
-        self._signed = SignedTokens(tokens.jwt, used_file=used_tokens) if tokens.jwt else None
+        self._signed = signed
+        if tokens.jwt and not signed:
+            self._signed = SignedTokens(tokens.jwt, used_file=used_tokens)
         self._domains = domains
         if settings.domains and not domains:
             self._domains = Domains(
@@ -162,6 +165,20 @@ class Directory:
             raise Denied(404, f"There is no target {shown(name)} here.")
         rules = _Rules(found.policy, found.viewers, found.most_sessions)
         return await self._target(Place(found.kind, found.address, found.port), rules, name=name)
+
+    def renewed(self, settings: TargetSettings, *, used_tokens: str | None = None) -> Directory:
+        """Return one of other settings in this one's place, which keeps libvirt, the used tokens and the sessions."""
+        same = settings.tokens.jwt == self._settings.tokens.jwt
+        directory = Directory(
+            settings,
+            self._asking,
+            domains=self._domains,
+            signed=self._signed if same else None,
+            used_tokens=used_tokens,
+            seconds=self._seconds,
+        )
+        directory._sessions = self._sessions
+        return directory
 
     def close(self) -> None:
         """Let go of libvirt."""
