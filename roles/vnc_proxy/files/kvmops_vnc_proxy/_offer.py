@@ -27,7 +27,6 @@ _UPDATE_HEAD = 4
 _RECTANGLE = struct.Struct("!HHHHi")
 _COPY_RECT = 1
 _COPY_RECT_BYTES = 4  # 6143, 7.7.2: where from
-_ANY_COUNT = 0xFFFF  # rfbproto, LastRect: as many rectangles as come before it
 
 
 class Offer:
@@ -139,8 +138,6 @@ class Offer:
             self._left = fixed + (each * head[size] if each else 0)
         else:
             self._settle(LOST)
-        if self._rectangles != _ANY_COUNT:
-            self._rectangles -= 1
-        if encoding == _rfb.LAST_RECT:
-            self._rectangles = 0
+        # A server that announces 65535 may mean as many as come before a LastRect (rfbproto, LastRect).
+        self._rectangles = 0 if encoding == _rfb.LAST_RECT else self._rectangles - 1
         return size

@@ -92,7 +92,7 @@ class Treatment(NamedTuple):
 def decide(behaviour: Behaviour | None, policy: Policy) -> Treatment:
     """Return what is done to a session with this server; None is a server that could not be asked."""
     strip_xvp, offer, power = _about_power(behaviour, DENY if policy.view_only else policy.power)
-    enforced = policy.view_only or power == DROP
+    enforced = power == DROP  # As it is for every mere viewer
     return Treatment(
         strip_xvp=strip_xvp,
         offer=offer,

@@ -78,6 +78,7 @@ def test_a_viewer_who_may_only_look_gets_no_power(behaviour: Behaviour | None, p
     denied = decide(behaviour, Policy(power="deny"))
     assert treatment == denied._replace(view_only=True)
     assert treatment.must_parse
+    assert treatment._replace(power="pass").must_parse
 
 
 @pytest.mark.parametrize("behaviour", [FIXED_ON, FIXED_OFF])
