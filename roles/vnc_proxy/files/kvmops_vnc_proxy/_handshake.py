@@ -23,6 +23,7 @@ from typing import Callable
 from ansible_collections.kvmops.console.plugins.module_utils import _rfb
 from ansible_collections.kvmops.console.plugins.module_utils._errors import VncProtocolError
 
+from ._client_stream import ClientViolation
 from ._treatment import Policy
 
 RUNNING, DONE, OPAQUE, REFUSED = "running", "done", "opaque", "refused"
@@ -52,7 +53,8 @@ class Handshake:
     - REFUSED: by the server, or by us; `reason` is a sentence. Write what is due, then close.
 
     `version` is what both sides agreed on, `offered` what the server offered (in 3.3 what it decided), `security_type`
-    what was chosen, `desktop` what ServerInit said. Raises VncProtocolError for what is no RFB; then it is over.
+    what was chosen, `desktop` what ServerInit said. Raises VncProtocolError for what is no RFB, ClientViolation when it
+    is the client's; then it is over.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -107,7 +109,7 @@ class Handshake:
         if self.state != RUNNING:
             return
         if len(self._of_client) > MOST_EARLY:
-            raise VncProtocolError(f"The client says more than {MOST_EARLY} bytes before its turn.")
+            raise ClientViolation(f"The client says more than {MOST_EARLY} bytes before its turn.")
         if len(self._of_server) > _MOST_OF_SERVER:
             raise VncProtocolError("The server says more than a handshake can be, before its turn.")
 
@@ -117,29 +119,25 @@ class Handshake:
 
     def _server_version(self) -> bool:
         greeting = bytes(self._of_server[:12])
-        if not b"RFB ".startswith(greeting[:4]):
+        version = _version(greeting)
+        if version is None:
             raise VncProtocolError(f"No VNC server answers there: its first bytes are {greeting!r}.")
-        if len(greeting) < 12:
+        if not self._relay_to_client(12):
             return False
-        self._greeted = _rfb.parse_version(greeting)
-        self._relay_to_client(12)
+        self._greeted = version
         return self._next(self._client_version)
 
     def _client_version(self) -> bool:
-        greeting = bytes(self._of_client[:12])
-        if not b"RFB ".startswith(greeting[:4]):
-            raise VncProtocolError("The client does not speak RFB.")
-        if len(greeting) < 12:
+        wanted = _version(bytes(self._of_client[:12]))
+        if wanted is None:
+            raise ClientViolation("The client does not speak RFB.")
+        if len(self._of_client) < 12:
             return False
-        try:
-            wanted = _rfb.parse_version(greeting)
-        except VncProtocolError as error:
-            raise VncProtocolError("The client's version is no RFB version.") from error
         if wanted[0] != 3 or self._greeted == _REPEATER:
             return self._unknown_version(wanted)
         self.version = _rfb.agree_version(wanted)
         if self.version > _rfb.agree_version(self._greeted):
-            raise VncProtocolError(
+            raise ClientViolation(
                 f"The client wants RFB {_dotted(wanted)} of a server that knows {_dotted(self._greeted)}."
             )
         self._relay_to_server(12)
@@ -190,7 +188,7 @@ class Handshake:
             return False
         number = self._of_client[0]
         if number not in self._choices:
-            raise VncProtocolError(
+            raise ClientViolation(
                 f"The client chooses the security type {_rfb.security_name(number)}, which it was not offered."
             )
         self.security_type = number
@@ -291,6 +289,19 @@ class Handshake:
             text = reason.encode()
             self._to_client += head + struct.pack("!I", len(text)) + text
         return self._end(reason)
+
+
+_NOT_YET = (0, 0)
+
+
+def _version(greeting: bytes) -> tuple[int, int] | None:
+    """Return (major, minor) of a ProtocolVersion, None for what can be none; _NOT_YET when it has not come whole."""
+    if len(greeting) < 12:
+        return _NOT_YET if b"RFB ".startswith(greeting[:4]) else None
+    try:
+        return _rfb.parse_version(greeting)
+    except VncProtocolError:
+        return None
 
 
 def _move(source: bytearray, target: bytearray, size: int) -> bool:

@@ -306,6 +306,7 @@ def test_who_only_looks_does_nothing() -> None:
     expected = b"".join(message for name, message in MESSAGES.items() if name not in dropped)
     out, events = every_cut(VIEW_ONLY, ALL + ALL)
     assert out == expected * 2
+    assert run(VIEW_ONLY, *MESSAGES.values())[0] == expected
     assert sorted(map(str, events)) == sorted(
         [str(PowerMessage(4, False, 2)), *(str(Dropped(name, 2 * len(names))) for name, names in HANDS.items())]
     )

@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.kvmops.console.plugins.module_utils import _rfb
 from ansible_collections.kvmops.console.plugins.module_utils._errors import VncProtocolError
+from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy._client_stream import ClientViolation
 from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy._handshake import MOST_EARLY, Handshake
 from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy._treatment import Policy
 
@@ -276,37 +277,38 @@ def test_another_protocol(server: bytes, client: bytes) -> None:
 @pytest.mark.parametrize("policy", [PASS, REFUSE])
 @pytest.mark.parametrize("number", [0, 3, 0x12, 255])
 def test_a_client_that_chooses_what_it_was_not_offered(number: int, policy: Policy) -> None:
-    with pytest.raises(VncProtocolError, match="which it was not offered"):
+    with pytest.raises(ClientViolation, match="which it was not offered"):
         play([*VENCRYPT, ("C", bytes((number,)))], policy)
 
 
 def test_a_client_that_chooses_what_was_taken_out() -> None:
-    with pytest.raises(VncProtocolError, match=r"19 \(VeNCrypt\), which it was not offered"):
+    with pytest.raises(ClientViolation, match=r"19 \(VeNCrypt\), which it was not offered"):
         play([*VENCRYPT, ("C", b"\x13")], REFUSE)
 
 
 @pytest.mark.parametrize(("server", "client"), [(V33, V37), (V33, V38), (V37, V38), (V37, b"RFB 003.889\n")])
 def test_a_client_that_wants_more_than_the_server_knows(server: bytes, client: bytes) -> None:
-    with pytest.raises(VncProtocolError, match=r"The client wants RFB 3\.\d+ of a server that knows 3\.\d"):
+    with pytest.raises(ClientViolation, match=r"The client wants RFB 3\.\d+ of a server that knows 3\.\d"):
         play([("S", server), ("C", client)])
 
 
 @pytest.mark.parametrize("greeting", [b"SSH-", b"\0", b"RFB 00x.008\n", b"RFB 003.008\r", b"HTTP/1.1 400 "])
 def test_a_server_that_does_not_speak_rfb(greeting: bytes) -> None:
-    with pytest.raises(VncProtocolError, match=r"[Nn]o VNC server answers there|no RFB version"):
+    with pytest.raises(VncProtocolError, match="No VNC server answers there: its first bytes are b'") as caught:
         play([("S", greeting)], size=1)
+    assert not isinstance(caught.value, ClientViolation)
 
 
 @pytest.mark.parametrize("greeting", [b"GET / HTTP/1.1", b"\x16\x03", b"RFB 00x.008\n", b"RFB 003.008\r"])
 def test_a_client_that_does_not_speak_rfb(greeting: bytes) -> None:
-    with pytest.raises(VncProtocolError, match=r"^The client('s version is no RFB version| does not speak RFB)\.$"):
+    with pytest.raises(ClientViolation, match=r"^The client does not speak RFB\.$"):
         play([("S", V38), ("C", greeting)], size=1)
 
 
 def test_a_client_that_never_waits_is_not_kept() -> None:
     handshake = Handshake(PASS)
     handshake.from_client(V38 + bytes(MOST_EARLY - 12))
-    with pytest.raises(VncProtocolError, match="The client says more than 65536 bytes before its turn"):
+    with pytest.raises(ClientViolation, match="The client says more than 65536 bytes before its turn"):
         handshake.from_client(b"\0")
 
 
