@@ -321,6 +321,7 @@ class Service:
         if process is None:
             _notify.ready("STATUS=Serving consoles; a hand-over has failed.")
             return
+        _log.info("Process %d takes over.", process)
         _notify.ready(f"MAINPID={process}", "STATUS=Serving consoles.")
         self._handed_over = True
         self._stop.set()
