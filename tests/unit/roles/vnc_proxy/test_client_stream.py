@@ -214,6 +214,17 @@ def test_a_pointer_stays_short_where_it_must_not_be_misread(treatment: Treatment
     assert PowerMessage(4, False) in events
 
 
+@pytest.mark.parametrize("treatment", [UNTOUCHED, STRICT, HEALED])
+@pytest.mark.parametrize("lookalike", [SHORT, LONG, _rfb.key_event(1, down=True), _rfb.update_request(0, 0, 1, 1)])
+def test_what_looks_like_a_message_within_a_clipboard(treatment: Treatment, lookalike: bytes) -> None:
+    head = struct.pack("!B3xi", 6, len(lookalike) + 4)
+    pieces = [_rfb.set_encodings(-316, 0), head, lookalike, _rfb.xvp(4), _rfb.xvp(2), SHORT]
+    out, events = run(treatment, *pieces)
+    assert events == [PowerMessage(2, treatment.power == "pass")]
+    assert out.startswith(_rfb.set_encodings(-316, 0)) == (treatment.power == "pass")
+    assert head + lookalike + _rfb.xvp(4) in out
+
+
 def test_eight_buttons_without_extended_mouse() -> None:
     stream = _rfb.set_encodings(0) + _rfb.pointer_event(1, 2, 0x80) + _rfb.xvp(4)
     assert every_cut(UNTOUCHED, stream) == (stream, [PowerMessage(4, True)])
