@@ -1,0 +1,374 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The proxy's speed, as ratios against websockify, measured in turn in one run over loopback.
+
+Run by `make bench`, or alone: `python -m ansible_collections.kvmops.console.tests.bench.proxy`. Nothing is asserted:
+machines are noisy, and a person reads the ratios. Each is that of one round, in which both were measured one right
+after the other; what is printed is their median and their range. PROXY_ROUNDS (default 7) says how many rounds.
+
+CPU is that of the proxy's processes alone, on a core of their own where there are two.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+from ansible_collections.kvmops.console.plugins.module_utils import _rfb
+from ansible_collections.kvmops.console.tests.bench.proxy_ends import (
+    Client,
+    Ends,
+    Proxy,
+    Session,
+    VncServer,
+    open_session,
+    pinned,
+    start_ours,
+    start_websockify,
+    told,
+)
+
+ROUNDS = int(os.environ.get("PROXY_ROUNDS", "7"))
+GIB = 1 << 30
+MIB = 1 << 20
+KIB = 1 << 10
+MEGABIT = 1_000_000 // 8
+
+Numbers = dict[str, float]
+
+
+class Line(NamedTuple):
+    """One number: how it is called and printed, and what its ratio may be; `most` is false where more is better."""
+
+    key: str
+    what: str
+    unit: str
+    limit: float
+    most: bool = True
+
+
+class Kind(NamedTuple):
+    """A way through a proxy: whose, and to which target."""
+
+    proxy: Proxy
+    target: str
+
+
+class Bench:
+    """The servers, the proxies, and what is done with them."""
+
+    def __init__(self, folder: Path) -> None:
+        os.sched_setaffinity(0, pinned(0))
+        self.ends = Ends(folder)
+        self.servers = {name: VncServer(folder, affected=name == "affected") for name in ("fixed", "affected")}
+        certificate = self._certificate(folder)
+        self.proxies: list[Proxy] = []
+        try:
+            self.ours = self._keep(start_ours(folder, certificate, self.servers))
+            self.theirs = {
+                way: self._keep(start_websockify(certificate, self.servers["fixed"], way)) for way in ("tcp", "unix")
+            }
+        except BaseException:
+            self.close()
+            raise
+
+    def _keep(self, proxy: Proxy) -> Proxy:
+        self.proxies.append(proxy)
+        return proxy
+
+    def _certificate(self, folder: Path) -> Path:
+        key, certificate, both = folder / "key.pem", folder / "certificate.pem", folder / "both.pem"
+        words = ["openssl", "req", "-x509", "-nodes", "-subj", "/CN=bench", "-days", "2"]
+        words += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", str(key), "-out", str(certificate)]
+        subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
+        both.write_text(key.read_text() + certificate.read_text())
+        return both
+
+    def close(self) -> None:
+        for proxy in self.proxies:
+            proxy.close()
+        for server in self.servers.values():
+            server.close()
+
+    def open(self, kind: Kind) -> Session:
+        return open_session(kind.proxy, kind.target, self.servers[kind.target.partition("-")[0]])
+
+    # --- What is measured ---
+
+    def bulk(self, kind: Kind) -> Numbers:
+        """1 GiB as fast as it goes."""
+        session = self.open(kind)
+        begin = kind.proxy.cpu()
+        run = self.ends.run([session], total=GIB)
+        cpu = kind.proxy.cpu() - begin
+        session.close()
+        return {"cpu": cpu, "rate": GIB / run.seconds / 1e6}
+
+    def tls(self, kind: Kind) -> Numbers:
+        """The same over TLS, half of it."""
+        session = self.open(kind)
+        begin, started = kind.proxy.cpu(), time.perf_counter()
+        sending = self.ends.start([session], total=GIB // 2)
+        session.client.drop(GIB // 2)
+        seconds = time.perf_counter() - started
+        cpu = kind.proxy.cpu() - begin
+        told(sending)
+        session.close()
+        return {"cpu": 2 * cpu, "rate": GIB / 2 / seconds / 1e6}
+
+    def chunks(self, kind: Kind) -> Numbers:
+        """Chunks of 8 KiB, 164 Mbit/s of them."""
+        session = self.open(kind)
+        begin = kind.proxy.cpu()
+        run = self.ends.run([session], chunk=8 * KIB, rate=164 * MEGABIT, seconds=2)
+        cpu = kind.proxy.cpu() - begin
+        session.close()
+        return {"cpu": cpu / (run.sent / (8 * KIB)) * 1e6}
+
+    def many(self, kind: Kind) -> Numbers:
+        """Eight sessions of 64 Mbit/s in chunks of 8 KiB; in each, a pointer event every 2 ms."""
+        sessions = [self.open(kind) for _number in range(8)]
+        begin = kind.proxy.cpu()
+        run = self.ends.run(sessions, chunk=8 * KIB, rate=64 * MEGABIT, ping=2000, seconds=3)
+        cpu = kind.proxy.cpu() - begin
+        for session in sessions:
+            session.close()
+        return {"cpu": cpu / run.seconds * 100, "median": run.median, "worst": run.worst}
+
+    def pointer(self, kind: Kind) -> Numbers:
+        """A pointer event every millisecond and its answer; nothing else."""
+        session = self.open(kind)
+        begin = kind.proxy.cpu()
+        run = self.ends.run([session], ping=1000, seconds=2)
+        cpu = kind.proxy.cpu() - begin
+        session.close()
+        return {"median": run.median, "cpu": cpu / run.trips * 1e6}
+
+    def opening(self, kind: Kind) -> Numbers:
+        """Sessions one after the other: connect, upgrade, hear the server's greeting, go."""
+        number = 300 if kind.proxy is self.ours else 60
+        Client(kind.proxy, kind.target).close()
+        time.sleep(0.3)
+        begin, started = kind.proxy.cpu(), time.perf_counter()
+        for _number in range(number):
+            client = Client(kind.proxy, kind.target)
+            client.hear(12)
+            client.close()
+        seconds = time.perf_counter() - started
+        time.sleep(0.5)  # Until the last process of websockify's has ended and been waited for
+        return {"rate": number / seconds, "cpu": (kind.proxy.cpu() - begin) / number * 1000}
+
+    def memory(self, kind: Kind, number: int) -> Numbers:
+        """What so many idle sessions add."""
+        begin = kind.proxy.memory()
+        sessions = [self.open(kind) for _number in range(number)]
+        grown = kind.proxy.memory() - begin
+        for session in sessions:
+            session.close()
+        time.sleep(1)
+        return {"memory": grown / number / KIB}
+
+    def backlog(self, kind: Kind) -> Numbers:
+        """A browser that reads 20 Mbit/s of a server that sends flat out: how far it is behind, and who remembers."""
+        session = self.open(kind)
+        before = grown = kind.proxy.memory()
+        running = self.ends.start([session], total=400 * MIB, chunk=64 * KIB, read_rate=20 * MEGABIT, seconds=4)
+        while running.poll() is None:
+            time.sleep(0.25)
+            grown = max(grown, kind.proxy.memory())
+        run = told(running)
+        session.close()
+        return {"behind": run.behind / 1e6, "memory": (grown - before) / MIB}
+
+    def huge(self, kind: Kind) -> Numbers:
+        """One message of 15 MiB from the client: until it has arrived, or has been refused."""
+        session = self.open(kind)
+        arrived = threading.Event()
+
+        def swallow() -> None:
+            left = 15 * MIB
+            while left > 0 and (data := session.server.recv(min(left, MIB))):
+                left -= len(data)
+            arrived.set()
+
+        threading.Thread(target=swallow, daemon=True).start()
+        begin = kind.proxy.cpu()
+        session.client.say(_rfb.build(_rfb.CLIENT_MESSAGES, "client_cut_text", payload=bytes(15 * MIB - 8)))
+        arrived.wait(120)
+        cpu = kind.proxy.cpu() - begin
+        session.close()
+        return {"cpu": cpu}
+
+
+# --- Rounds and lines ------------------------------------------------------------------------------------------------
+
+
+def rounds(number: int, *measures: Callable[[], Numbers]) -> list[list[Numbers]]:
+    """Each measure so often, in turn, the first one last every other time: who goes first may have it better."""
+    taken: list[list[Numbers]] = [[] for _measure in measures]
+    for one in range(number):
+        order = list(enumerate(measures))
+        for place, measure in order if one % 2 else reversed(order):
+            taken[place].append(measure())
+    return taken
+
+
+def spread(values: list[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def compare(title: str, ours: list[Numbers], theirs: list[Numbers], lines: list[Line]) -> None:
+    """Print what was measured, and the ratios of each round."""
+    for line in lines:
+        one, two = [each[line.key] for each in ours], [each[line.key] for each in theirs]
+        ratios = [mine / other for mine, other in zip(one, two) if other]
+        good = statistics.median(ratios) <= line.limit if line.most else statistics.median(ratios) >= line.limit
+        bound = f"{'at most' if line.most else 'at least'} {line.limit:g}"
+        print(
+            f"{title + ', ' + line.what:<62} {statistics.median(one):9.3f} {statistics.median(two):9.3f} {line.unit:<8}"
+            f" ratio {spread(ratios):<24} {bound}{'' if good else '  MISSED'}",
+            flush=True,
+        )
+
+
+def tell(title: str, values: list[float], unit: str, limit: float) -> None:
+    """Print a number of ours that has a limit of its own."""
+    good = statistics.median(values) <= limit
+    print(f"{title:<62} {spread(values)} {unit}, at most {limit:g}{'' if good else '  MISSED'}", flush=True)
+
+
+SAME = 1.03
+"""What healing may cost over passing through."""
+
+
+def against(bench: Bench, way: str, measure: Callable[[Kind], Numbers], title: str, lines: list[Line]) -> None:
+    """Ours against websockify, and ours healing against ours passing through, in the same rounds."""
+    tls = "-tls" if title.startswith("TLS") else ""
+    ours, theirs, healing = rounds(
+        ROUNDS,
+        lambda: measure(Kind(bench.ours, f"fixed-{way}{tls}")),
+        lambda: measure(Kind(bench.theirs[way], f"fixed-{way}{tls}")),
+        lambda: measure(Kind(bench.ours, f"affected-{way}{tls}")),
+    )
+    compare(title, ours, theirs, lines)
+    compare(
+        "    healing against passing through",
+        healing,
+        ours,
+        [line._replace(limit=SAME if line.most else 1 / SAME) for line in lines],
+    )
+
+
+CPU_BULK = Line("cpu", "CPU", "s/GiB", 0.6)
+RATE = Line("rate", "throughput", "MB/s", 1.3, most=False)
+
+
+def main() -> None:
+    """Print everything."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files[1], files[1]))
+    affinity = os.sched_getaffinity(0)
+    with tempfile.TemporaryDirectory(prefix="kvmops-bench-") as folder:
+        bench = Bench(Path(folder))
+        try:
+            print(f"\nthe proxy against websockify: {ROUNDS} rounds; ours, websockify's, ratio and its range, limit")
+            speed(bench)
+            cost(bench)
+            behind(bench)
+        finally:
+            bench.close()
+            os.sched_setaffinity(0, affinity)
+            resource.setrlimit(resource.RLIMIT_NOFILE, files)
+
+
+def speed(bench: Bench) -> None:
+    """Bytes and messages."""
+    for way in ("tcp", "unix"):
+        against(bench, way, bench.bulk, f"1 GiB from {way}", [CPU_BULK, RATE])
+    against(bench, "unix", bench.tls, "TLS, 512 MiB from unix", [CPU_BULK._replace(limit=0.8), RATE._replace(limit=1)])
+    for way in ("tcp", "unix"):
+        against(bench, way, bench.chunks, f"8 KiB chunks from {way}", [Line("cpu", "CPU of one", "us", 0.8)])
+    against(
+        bench,
+        "tcp",
+        bench.many,
+        "8 sessions of 64 Mbit/s with pointer",
+        [Line("cpu", "CPU", "% core", 0.8), Line("median", "pointer p50", "us", 1)],
+    )
+    against(
+        bench,
+        "tcp",
+        bench.pointer,
+        "pointer round trip",
+        [Line("median", "p50", "us", 1), Line("cpu", "CPU", "us", 0.8)],
+    )
+
+
+def cost(bench: Bench) -> None:
+    """Sessions."""
+    lines = [Line("rate", "opened a second", "", 8, most=False), Line("cpu", "CPU of one", "ms", 0.15)]
+    for way in ("unix", "tcp"):
+        against(bench, way, bench.opening, f"sessions to {way}", lines)
+    for name, tls, most in (("ws", "", 16), ("wss", "-tls", 32)):
+        ours, theirs, healing = (
+            [bench.memory(Kind(proxy, target + tls), number)["memory"] for _round in range(3)]
+            for proxy, target, number in (
+                (bench.ours, "fixed-unix", 300),
+                (bench.theirs["unix"], "fixed-unix", 20),
+                (bench.ours, "affected-unix", 300),
+            )
+        )
+        tell(f"memory of an idle session, {name}", ours, "KiB", most)
+        tell(f"    healing, {name}", healing, "KiB", most)
+        print(f"    websockify, {name:<47} {spread(theirs)} KiB")
+    hold(bench, 2000)
+
+
+def hold(bench: Bench, number: int) -> None:
+    """So many idle sessions at once, and all of them alive."""
+    kind = Kind(bench.ours, "fixed-unix")
+    before = bench.ours.memory()
+    sessions = [bench.open(kind) for _number in range(number)]
+    grown = (bench.ours.memory() - before) / number / KIB
+    begin = bench.ours.cpu()
+    time.sleep(3)
+    idle = (bench.ours.cpu() - begin) / 3 * 100
+    alive = 0
+    for session in sessions:
+        session.client.say(_rfb.pointer_event(1, 2))
+        alive += session.server.recv(6) == _rfb.pointer_event(1, 2)
+    for session in sessions:
+        session.close()
+    print(f"{number} idle sessions: {alive} alive, {grown:.1f} KiB each, {idle:.1f} % of a core while nothing happens")
+
+
+def behind(bench: Bench) -> None:
+    """Slow clients, and clients that say too much."""
+    for way in ("unix", "tcp"):
+        ours, theirs = rounds(
+            2,
+            lambda way=way: bench.backlog(Kind(bench.ours, f"fixed-{way}")),  # type: ignore[misc]
+            lambda way=way: bench.backlog(Kind(bench.theirs[way], f"fixed-{way}")),  # type: ignore[misc]
+        )
+        limit = 1.5 if way == "unix" else 3.8 + 1.5
+        tell(f"20 Mbit/s reader of a {way} server, behind by", [each["behind"] for each in ours], "MB", limit)
+        tell("    memory grows by", [each["memory"] for each in ours], "MiB", 1)
+        print(f"    websockify: behind by {spread([each['behind'] for each in theirs])} MB of 419,", end=" ")
+        print(f"memory grows by {spread([each['memory'] for each in theirs])} MiB")
+    ours = [bench.huge(Kind(bench.ours, "fixed-unix")) for _round in range(5)]
+    tell("one message of 15 MiB, CPU", [each["cpu"] for each in ours], "s", 0.2)
+    print(f"    websockify: {bench.huge(Kind(bench.theirs['unix'], 'fixed-unix'))['cpu']:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
