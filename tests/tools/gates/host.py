@@ -35,7 +35,7 @@ LAB_PACKAGES = (
     "util-linux",
     "shellcheck",
 )
-BROWSER_PACKAGES = ("chromium",)
+BROWSER_PACKAGES = ("chromium", "gvncviewer", "xvfb", "xdotool")
 
 
 def browser_packages() -> tuple[str, ...]:
