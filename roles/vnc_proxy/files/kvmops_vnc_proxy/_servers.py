@@ -27,6 +27,8 @@ _TIME = struct.Struct("@ll")
 """struct timeval, for SO_SNDTIMEO."""
 _ESTABLISHED = 1
 """TCP_ESTABLISHED, in the first byte of struct tcp_info (tcp(7))."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
+"""Seconds between two tries to connect to a server that has no room."""
 
 
 class ProcessAt(NamedTuple):
@@ -97,34 +99,29 @@ def _connect_blocking(path: str, seconds: float) -> socket.socket:
 
 
 async def open_unix(path: str, seconds: float) -> socket.socket:
-    """Return a connected socket that does not block. Raises OSError."""
+    """Return a connected socket that does not block. Raises OSError.
+
+    A unix socket connects at once, or there is no room for it now; no event tells when there is.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    pause = _FIRST_PAUSE
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.setblocking(False)
     try:
-        connection.connect(path)  # A unix socket connects at once, or there is no room
-    except BlockingIOError:
-        connection.close()
-        return await _in_thread(path, seconds)
+        connection.setblocking(False)
+        while True:
+            try:
+                connection.connect(path)
+            except BlockingIOError:
+                if loop.time() >= end:
+                    raise socket.timeout("it accepts no connection") from None
+            else:
+                return connection
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
     except BaseException:
         connection.close()
         raise
-    return connection
-
-
-async def _in_thread(path: str, seconds: float) -> socket.socket:
-    waiting = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(None, _connect_blocking, path, seconds))
-    try:
-        connection = await asyncio.shield(waiting)
-    except asyncio.CancelledError:
-        waiting.add_done_callback(_close_unwanted)
-        raise
-    connection.setblocking(False)
-    return connection
-
-
-def _close_unwanted(done: asyncio.Future[socket.socket]) -> None:
-    if not done.cancelled() and not done.exception():
-        done.result().close()
 
 
 def unix_way(path: str, expected: Hashable) -> _vnc.Way:
@@ -201,4 +198,6 @@ def is_established(connection: socket.socket) -> bool:
 
 def reason(error: OSError) -> str:
     """Return why a connection failed, without a full stop."""
-    return (error.strerror or str(error) or type(error).__name__).rstrip(".")
+    if error.errno:  # asyncio puts words of its own, and the address, in its place
+        return os.strerror(error.errno)
+    return (str(error) or type(error).__name__).rstrip(".")

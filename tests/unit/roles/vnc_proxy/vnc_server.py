@@ -47,6 +47,7 @@ class VncServer:
         self._listener = listener
         self._threads: list[threading.Thread] = []
         self._open: list[socket.socket] = []
+        self._accepting: Optional[threading.Thread] = None
 
     @classmethod
     def at_unix(cls, path: str, nature: Nature = Nature()) -> VncServer:  # noqa: B008
@@ -64,17 +65,20 @@ class VncServer:
         return int(self._listener.getsockname()[1])
 
     def __enter__(self) -> VncServer:
-        self._start(self._accept)
+        self._accepting = self._start(self._accept)
         return self
 
     def __exit__(self, *_failure: object) -> None:
         self.may_greet.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        if self._accepting:
+            self._accepting.join(SECONDS)  # Else a connection may come in after all have been dropped
         self._listener.close()
         self.drop_all()
         for thread in self._threads:
             thread.join(SECONDS)
+            assert not thread.is_alive()
 
     def drop_all(self) -> None:
         """End every session, as a server that ends."""
@@ -82,10 +86,11 @@ class VncServer:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def _start(self, work: object, *arguments: object) -> None:
+    def _start(self, work: object, *arguments: object) -> threading.Thread:
         thread = threading.Thread(target=work, args=arguments)  # type: ignore[arg-type]
         self._threads.append(thread)
         thread.start()
+        return thread
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
