@@ -12,6 +12,7 @@ No token, and nothing that stands beside one in a file, is ever in a sentence or
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import heapq
 import logging
@@ -429,8 +430,12 @@ class _Used:
         self._ends: list[tuple[int, str]] = []
         self._lines = 0
         if path:
-            self._read(path)
-            self._rewrite(path)
+            try:
+                with _alone_with(path):
+                    self._read(path)
+                    self._rewrite(path)
+            except OSError as error:
+                raise InputError(f"The used tokens, {path}, can't be kept there: {error.strerror}.") from error
 
     def take(self, payload: dict[str, Any]) -> None:
         """Use a token up. Raises Denied when it was used before."""
@@ -460,37 +465,38 @@ class _Used:
         if not self._path:
             return
         try:
-            if self._lines > 2 * len(self._digests) + _SPARE_LINES:
-                self._rewrite(self._path)
-            with open(self._path, "a", encoding="ascii", opener=_privately) as file:
-                file.write(f"{end} {digest}\n")
-        except (OSError, InputError) as error:
-            _log.error("%s can't be written, so no token for one session is taken: %s", self._path, error)
+            with _alone_with(self._path):
+                if self._lines > 2 * len(self._digests) + _SPARE_LINES:
+                    self._rewrite(self._path)
+                with open(self._path, "a", encoding="ascii", opener=_privately) as file:
+                    file.write(f"{end} {digest}\n")
+        except OSError as error:
+            _log.error("%s can't be written, so no token for one session is taken: %s.", self._path, error.strerror)
             raise Denied(503, "It can't be noted that the token is used.") from error
         self._lines += 1
 
     def _read(self, path: str) -> None:
         now = self._clock()
-        try:
-            with open(path, encoding="ascii", errors="replace") as file:
-                for line in file:
-                    found = re.fullmatch(r"([0-9]{1,15}) ([0-9a-f]{64})\n", line)
-                    if found and int(found[1]) >= now and found[2] not in self._digests:
-                        self._add(int(found[1]), found[2])
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise InputError(f"The used tokens, {path}, can't be read: {error.strerror}.") from error
+        with contextlib.suppress(FileNotFoundError), open(path, encoding="ascii", errors="replace") as file:
+            for line in file:
+                found = re.fullmatch(r"([0-9]{1,15}) ([0-9a-f]{64})\n", line)
+                if found and int(found[1]) >= now and found[2] not in self._digests:
+                    self._add(int(found[1]), found[2])
 
     def _rewrite(self, path: str) -> None:
         """Write the file without what has expired."""
-        try:
-            with open(path + ".new", "w", encoding="ascii", opener=_privately) as file:
-                file.writelines(f"{end} {digest}\n" for end, digest in self._ends)
-            os.replace(path + ".new", path)
-        except OSError as error:
-            raise InputError(f"The used tokens, {path}, can't be written: {error.strerror}.") from error
+        with open(path + ".new", "w", encoding="ascii", opener=_privately) as file:
+            file.writelines(f"{end} {digest}\n" for end, digest in self._ends)
+        os.replace(path + ".new", path)
         self._lines = len(self._ends)
+
+
+@contextlib.contextmanager
+def _alone_with(path: str) -> Iterator[None]:
+    """Keep out another process that serves the same tokens: one that hands over, or takes over."""
+    with open(path + ".lock", "w", encoding="ascii", opener=_privately) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 _SPARE_LINES = 1000

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import builtins
+import contextlib
 import hashlib
 import hmac
 import json
@@ -15,6 +16,8 @@ import logging
 import os
 import socket
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -39,6 +42,7 @@ from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy._
 
 SECRET = "0123456789abcdef0123456789abcdef"
 OTHER = "fedcba9876543210fedcba9876543210"
+SECONDS = 60.0
 NOW = int(time.time())
 LATER = NOW + 3600
 
@@ -583,13 +587,42 @@ def test_use_that_can_not_be_noted(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     folder.mkdir()
     tokens = SignedTokens(settings(secret(tmp_path), single_use=True), used_file=str(folder / "used"))
-    (folder / "used").unlink()
+    for each in folder.iterdir():
+        each.unlink()
     folder.rmdir()
     assert denial(tokens, token(jti="1"))[0] == 503
     folder.mkdir()
     assert tokens.check(token(jti="1")), "it was not used"
-    with pytest.raises(InputError, match="can't be read"):
+    with pytest.raises(InputError, match="can't be kept there: Is a directory"):
         SignedTokens(settings(secret(tmp_path), single_use=True), used_file=str(folder))
+
+
+def test_two_processes_that_take_tokens_at_the_same_time(tmp_path: Path) -> None:
+    """As while one hands over to the next: nothing that one of them has noted is lost."""
+    used = str(tmp_path / "used")
+    code = (
+        "import sys; from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy import _tokens\n"
+        "sys.stdin.readline()\n"
+        "for number in range(200):\n"
+        "    used = _tokens._Used(sys.argv[1], lambda: 0.0, 0.0)\n"
+        "    used.take({'jti': f'{sys.argv[2]}-{number}', 'exp': 5})\n"
+    )
+    environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+    with contextlib.ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-B", "-c", code, used, name], stdin=subprocess.PIPE, env=environment, text=True
+                )
+            )
+            for name in ("a", "b")
+        ]
+        for writer in writers:
+            assert writer.stdin
+            writer.stdin.write("go\n")
+            writer.stdin.close()
+        assert [writer.wait(SECONDS) for writer in writers] == [0, 0]
+    assert len(set(Path(used).read_text().splitlines())) == 400
 
 
 def test_damaged_file_of_used_tokens(tmp_path: Path) -> None:
