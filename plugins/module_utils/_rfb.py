@@ -505,6 +505,14 @@ class Client:
         self._outgoing = bytearray()
         self._step: Callable[[], list[Event] | None] = self._read_version
 
+    @classmethod
+    def joined(cls, init: ServerInit) -> Client:
+        """A client whose handshake somebody else has done, up to and with this ServerInit."""
+        client = cls()
+        client._bits_per_pixel = init.pixel_format[0]
+        client._next(client._read_message, "waiting for messages")
+        return client
+
     def receive_data(self, data: bytes) -> list[Event]:
         """Take what came, return what it completed, in order.
 
@@ -522,6 +530,12 @@ class Client:
         """Return what is to be written, once."""
         data = bytes(self._outgoing)
         self._outgoing.clear()
+        return data
+
+    def rest(self) -> bytes:
+        """Return what came and completed nothing yet, once: the beginning of a message or nothing."""
+        data = bytes(self._incoming)
+        self._incoming.clear()
         return data
 
     def send(self, message: bytes) -> None:

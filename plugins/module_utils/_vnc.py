@@ -407,9 +407,14 @@ _QEMU_NAME = re.compile(r"QEMU( \(.*\))?", re.DOTALL)
 """QEMU's desktop names, without and with -name (QEMU: protocol_client_init)."""
 
 
+def named_like_qemu(name: str) -> bool:
+    """Whether a desktop's name is one that QEMU gives."""
+    return _QEMU_NAME.fullmatch(name) is not None
+
+
 def looks_like_qemu(hello: Hello, answers: Answers) -> bool:
     """Whether this can be taken for QEMU, which alone is known to refuse XVP_REBOOT always."""
-    return answers.acknowledged and _QEMU_NAME.fullmatch(hello.name or "") is not None
+    return answers.acknowledged and named_like_qemu(hello.name or "")
 
 
 def ask_server(way: Way, deadline: Deadline, *, password: str | None = None) -> tuple[Hello, Answers | None]:

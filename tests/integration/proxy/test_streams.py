@@ -107,11 +107,14 @@ class Client:
             self.received += data
         self._used = place + len(end)
 
-    def enter(self) -> None:
-        """The handshake, without authentication."""
+    def enter(self, password: str | None = None) -> None:
+        """The handshake, with VNC authentication or none."""
         self.say(self.hear(12))
-        assert self.hear(2) == b"\1\1"
-        self.say(b"\1")
+        security = _rfb.SECURITY_VNC if password else _rfb.SECURITY_NONE
+        assert self.hear(2) == bytes((1, security))
+        self.say(bytes((security,)))
+        if password:
+            self.say(_rfb.vnc_response(password, self.hear(16)))
         assert self.hear(4) == b"\0\0\0\0"
         self.say(b"\1")
         head = self.hear(24)
@@ -230,3 +233,29 @@ def test_power_message_out_of_the_blue_is_stopped(
     proxy.wait("session_end")
     tapped.end()
     assert not any(_rfb.xvp(_rfb.XVP_RESET) in up for up, _down in tapped.conversations)
+
+
+@WAYS
+@pytest.mark.parametrize("kind", ["affected", "fixed"])
+def test_server_with_a_password_is_asked_within_the_session(
+    start: Start, put: Put, tap: t.Callable[[str], Tap], tmp_path: Path, way: Way, kind: str
+) -> None:
+    """Nobody but the client has the password, so nobody can ask on a connection of his own."""
+    locked = tmp_path / "locked"
+    machine = start(kind, "-vnc", f"unix:{locked},power-control=on,password=on,id=locked")
+    machine.ask("set_password", protocol="vnc", password="sesame", display="locked")
+    machine.vnc = (tapped := tap(os.fspath(locked))).path
+    proxy = put(machine)
+    with way(proxy) as client:
+        client.enter("sesame")
+        client.say(_rfb.set_encodings(*AS_NOVNC))
+        assert client.hear(4) == _rfb.build(_rfb.SERVER_MESSAGES, "xvp", version=1, code=_rfb.XVP_INIT)
+        machine.forget()
+        client.say(_rfb.xvp(_rfb.XVP_RESET))
+        assert machine.wait("RESET")["data"]["reason"] == "host-qmp-system-reset"
+    proxy.wait("session_end")
+    tapped.end()
+    assert b"\xff\xff\xfe\xff" not in client.received
+    session = bytes(tapped.conversations[-1][0])
+    assert (_rfb.set_encodings(*AS_NOVNC) in session) is (kind == "fixed")
+    assert not any("sesame" in line for line in proxy.said.now())

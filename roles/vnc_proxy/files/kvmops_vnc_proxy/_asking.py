@@ -97,10 +97,10 @@ class Asking:
             )
         except ConsoleError as error:
             answered = False
-            _log.warning("A VNC server does not tell how it behaves, and is taken for affected: %s", error)
+            _log.warning("A VNC server does not tell how it behaves, so it is asked within the session: %s", error)
         except Exception:  # A mistake of ours may not cost anybody the console  # pylint: disable=broad-exception-caught
             answered = False
-            _log.exception("A VNC server could not be asked how it behaves, and is taken for affected.")
+            _log.exception("A VNC server could not be asked how it behaves, so it is asked within the session.")
         finally:
             current = self._running.get(question) is task
             if current:
@@ -138,7 +138,7 @@ def _ask_server(
             types = ", ".join(_rfb.security_name(number) for number in hello.security_types)
             _log.warning(
                 "%s lets nobody in without authentication (%s), so it can't be asked how it behaves, "
-                "and is taken for affected.",
+                "and is asked within each session.",
                 way.name,
                 types,
             )

@@ -6,7 +6,8 @@
 
 Private to this collection.
 
-    handshake   both sides go through Handshake
+    handshake   both sides go through Handshake; then a server that nobody could ask before is asked (Question), while
+                the client waits
     relay       the client's messages go through ClientStream; the server's bytes go through Offer until it is settled,
                 and from then on straight from the shared read buffer to the client
     opaque      both sides as they come
@@ -38,6 +39,7 @@ from ._client_stream import (
 )
 from ._handshake import DONE, REFUSED, RUNNING, Handshake
 from ._offer import MADE, Offer
+from ._question import Question
 from ._sockets import HEAD_ROOM, VIEW, WireLost, tune, wire
 from ._treatment import Behaviour, Policy, Treatment, decide
 from ._web import MOST_ANSWERS, ClientEnd
@@ -129,7 +131,9 @@ class Session:
         "_observer",
         "_offer",
         "_pinged_at",
+        "_policy",
         "_progress",
+        "_question",
         "_server",
         "_shaking",
         "_stream",
@@ -155,12 +159,14 @@ class Session:
         self.bytes_to_server = 0
         self._client = client
         self._server = wire(server)
+        self._policy: Policy | None = None if behaviour else policy  # Still to be decided by
         self._treatment: Treatment = decide(behaviour, policy)
         self._limits = limits
         self._observer = observer
         self._shaking = not skip_parse
         self._handshake = Handshake(policy)
         self._stream = ClientStream(self._treatment)
+        self._question: Question | None = None
         self._offer: Offer | None = None
         self._ending: Ending | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -329,7 +335,7 @@ class Session:
 
     def _resume_client(self) -> None:
         wire = self._client.wire
-        if not wire.reading and not self._server.full and wire.behind <= MOST_ANSWERS:
+        if not wire.reading and not self._server.full and wire.behind <= MOST_ANSWERS and not self._question:
             self._answered = True  # Whatever it has said meanwhile, it had nobody to say it to
             wire.resume()
 
@@ -439,9 +445,41 @@ class Session:
             self._server.pause()
         if shake.state == REFUSED:
             self._finish("refused", shake.reason)
-        elif shake.state != RUNNING:
+        elif shake.state == DONE and self._policy and not self._question:
+            self._ask(shake)
+        elif shake.state != RUNNING and not self._question:
             self._handshaken(shake)
         return True
+
+    def _ask(self, shake: Handshake) -> None:
+        """Have the server tell how it behaves. Until it has, the client is not listened to."""
+        if shake.desktop is None:
+            self._handshaken(shake)
+            return
+        self._question = Question(shake.desktop)
+        self._take_server = self._hear_answer
+        self._client.wire.pause()
+        self._server.send(self._question.to_server())
+        self._hear_more(self._question, shake.rest_of_server())
+
+    def _hear_answer(self, count: int) -> bool:
+        question = self._question
+        return question is None or self._hear_more(question, bytes(VIEW[HEAD_ROOM : HEAD_ROOM + count]))
+
+    def _hear_more(self, question: Question, data: bytes) -> bool:
+        try:
+            passed = question.hear(data)
+        except VncProtocolError as error:
+            self._finish("server_violation", str(error))
+            return True
+        taken = self._client.send(passed) if passed else True
+        if question.behaviour and self._policy:
+            self._treatment = decide(question.behaviour, self._policy)
+            self._stream = ClientStream(self._treatment)
+            self._question = self._policy = None
+            self._handshaken(self._handshake)
+            self._resume_client()
+        return taken
 
     def _handshaken(self, shake: Handshake) -> None:
         """Relay from here on, beginning with what came early."""

@@ -308,7 +308,7 @@ async def running(
         assert to_server.ours.fileno() == -1
 
 
-async def shake_hands(run: Running) -> None:
+async def shake_hands(run: Running, init: bytes = SERVER_INIT) -> None:
     """Get a session past its handshake, without a password."""
     client, server = run.client, run.server
     await server.say(GREETING)
@@ -323,8 +323,8 @@ async def shake_hands(run: Running) -> None:
     assert await client.hear(4) == bytes(4)
     await client.say(b"\x01")
     assert await server.hear(1) == b"\x01"
-    await server.say(SERVER_INIT)
-    assert await client.hear(len(SERVER_INIT)) == SERVER_INIT
+    await server.say(init)
+    assert await client.hear(len(init)) == init
 
 
 def descriptors() -> int:

@@ -220,7 +220,7 @@ def test_failure_is_an_answer(failure: Exception, caplog: pytest.LogCaptureFixtu
         assert told == [None]
 
     run(work)
-    assert "taken for affected" in caplog.text
+    assert "asked within the session" in caplog.text
 
 
 def test_what_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
