@@ -62,8 +62,8 @@ class ConsoleRequest(NamedTuple):
 class Opened(NamedTuple):
     """A connection to the VNC server: connected, not blocking, no byte of it read; it is the caller's.
 
-    `behaviour` is None when the server does not tell: to be asked within the session. `forget()`: the server has ended the
-    session, so it may be another process by now. `release()`: the session is over, however it ended; to be called
+    `behaviour` is None when the server does not tell: to be asked within the session. `forget()`: the server has ended
+    the session, so it may be another process by now. `release()`: the session is over, however it ended; to be called
     always, after `forget` where that is due.
     """
 
