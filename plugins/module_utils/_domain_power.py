@@ -15,7 +15,10 @@ looks, while nothing else does; one that turns out to hang keeps it, and looking
 
 from __future__ import annotations
 
+import base64
+import json
 import queue
+import re
 import threading
 import time
 import typing as t
@@ -24,8 +27,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from ansible_collections.kvmops.console.plugins.module_utils import _libvirt, _power, _qemu_process
-from ansible_collections.kvmops.console.plugins.module_utils._concurrent import leave_behind, left_behind
+from ansible_collections.kvmops.console.plugins.module_utils._concurrent import (
+    bounded_map,
+    leave_behind,
+    left_behind,
+)
 from ansible_collections.kvmops.console.plugins.module_utils._domain_traps import ACPI, AGENT
+from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 from ansible_collections.kvmops.console.plugins.module_utils._libvirt import Connection, DefinitionWatch, Listed
 from ansible_collections.kvmops.console.plugins.module_utils._power import (
     Done,
@@ -53,6 +61,9 @@ AGAIN = 0.25
 
 LOOK_AGAIN = 1.0
 """Seconds until a machine that could not be read is read again."""
+
+AGENT_ANSWER = 5.0
+"""Seconds that a guest agent has for an answer."""
 
 LAST_WORDS = 5.0
 """Seconds that calls have to return at the end, when what they were for has happened."""
@@ -109,10 +120,12 @@ class Hold(t.NamedTuple):
 class Job:
     """One domain on its way. Afterwards `done` says what became of it, and `state` is libvirt's word for what it is.
 
-    `before` and `after` are its QEMU processes. `trouble`: why it could not be read in the end.
+    `before` and `after` are its QEMU processes. `trouble`: why it could not be read in the end. `by_boot`: whether its
+    agent is asked for the guest's boot id, which libvirt takes note of (it taints the domain); `boot` is what it was
+    last, and `boot_trouble` why it is not known.
     """
 
-    def __init__(self, domain: Listed, power: Power, hold: Hold | None = None) -> None:
+    def __init__(self, domain: Listed, power: Power, hold: Hold | None = None, by_boot: bool = False) -> None:
         self.domain = domain
         self.power = power
         self.hold = hold
@@ -123,6 +136,9 @@ class Job:
         self.after: Process | None = None
         self.trouble: str | None = None
         self.agent_left = False
+        self.by_boot = by_boot
+        self.boot: str | None = None
+        self.boot_trouble: str | None = None
         self._by_process: bool | None = None
 
     def identity(self, number: int, process: Process | None) -> str | None:
@@ -168,6 +184,13 @@ class _Answer(t.NamedTuple):
     call: _Call
 
 
+class _Boot(t.NamedTuple):
+    """What an agent said, or None."""
+
+    uuid: str
+    boot: str | None
+
+
 class _Lost(t.NamedTuple):
     handle: t.Any
 
@@ -176,7 +199,7 @@ class _Found(t.NamedTuple):
     handle: t.Any
 
 
-_Item = t.Union[_Event, _Agent, _Answer, _Lost, _Found]
+_Item = t.Union[_Event, _Agent, _Boot, _Answer, _Lost, _Found]
 
 
 class EventLoop:
@@ -223,6 +246,7 @@ class Switchboard:
         self._had_gap = False
         self._closed = threading.Event()
         self._jobs: dict[str, Job] = {}
+        self._readers: dict[str, threading.Thread] = {}
 
     def __enter__(self) -> Switchboard:
         self._loop = EventLoop()
@@ -233,9 +257,9 @@ class Switchboard:
 
     def __exit__(self, *_error: object) -> None:
         self._closed.set()
-        for call in self._calls:
-            if call.thread is not None:
-                leave_behind(call.thread)
+        for thread in (*(call.thread for call in self._calls), *self._readers.values()):
+            if thread is not None:
+                leave_behind(thread)
         self._stop_listening()
         self._loop.close()
         if not left_behind():
@@ -289,6 +313,7 @@ class Switchboard:
     def run(self, jobs: t.Sequence[Job]) -> None:
         """Bring every job to its end."""
         self._jobs = {job.domain.uuid: job for job in jobs}
+        self._learn_boots([job for job in jobs if job.by_boot])
         for job in jobs:
             self._advance(job)
         while True:
@@ -329,6 +354,10 @@ class Switchboard:
                 return
             if isinstance(item, _Agent):
                 job.agent_left = not item.connected
+                if item.connected:
+                    self._ask_boot(job)
+            elif isinstance(item, _Boot):
+                self._hear_boot(job, item.boot)
             else:
                 job.power.event(self._clock(), item.what)
                 self._advance(job)
@@ -363,6 +392,8 @@ class Switchboard:
         """Do what the rules say, until they say to wait."""
         if job.hold is not None and self._is_held(job, job.hold):
             return
+        if self._may_miss_events(job):
+            self._ask_boot(job)
         while True:
             now = self._clock()
             action = job.power.next(now)
@@ -432,7 +463,51 @@ class Switchboard:
         if power == _power.UNKNOWN:
             job.trouble = "libvirt does not know its state"
         process = process_of(self._connection, job.domain.name, job.domain.uuid)
-        return Observation(power, job.identity(domain.ID(), process) if domain.ID() >= 0 else None)
+        return Observation(power, job.identity(domain.ID(), process) if domain.ID() >= 0 else None, job.boot)
+
+    # Boots
+
+    def _learn_boots(self, jobs: t.Sequence[Job]) -> None:
+        """What they are before anything is requested. Where an agent does not tell, its events have to do."""
+        outcomes = bounded_map(
+            self._read_boot,
+            [job.domain.uuid for job in jobs],
+            concurrency=self._concurrency,
+            timeout=OPENING + 3 * AGENT_ANSWER,
+            doing=lambda uuid: f"Asking the guest agent of {self._jobs[uuid].domain.name}",
+        )
+        for job, outcome in zip(jobs, outcomes):
+            if isinstance(outcome, BaseException):
+                job.by_boot, job.boot_trouble = False, str(outcome)
+            else:
+                job.boot = outcome
+
+    def _read_boot(self, uuid: str) -> str:
+        """Over a connection of its own, for an agent may take its time. Raises ConsoleError."""
+        with _libvirt.connect(self._connection.uri) as own, _libvirt.translated("Reading the guest's boot id"):
+            return boot_id(own.handle.lookupByUUIDString(uuid))
+
+    def _ask_boot(self, job: Job) -> None:
+        """Have a thread ask, unless one does."""
+        uuid = job.domain.uuid
+        if not job.by_boot or self._lost or uuid in self._readers:
+            return
+
+        def ask() -> None:
+            boot = None
+            with suppress(ConsoleError):
+                boot = self._read_boot(uuid)
+            self._items.put(_Boot(uuid, boot))
+
+        self._readers[uuid] = threading.Thread(target=ask, daemon=True)
+        self._readers[uuid].start()
+
+    def _hear_boot(self, job: Job, boot: str | None) -> None:
+        self._readers.pop(job.domain.uuid).join()
+        if boot is not None:
+            job.boot = boot
+            job.power.event(self._clock(), _power.CHANGED)
+            self._advance(job)
 
     # Asking
 
@@ -577,7 +652,45 @@ def _ask(domain: t.Any, method: str, state: str) -> None:
         _power.WAKE: domain.pMWakeup,
         _power.PAUSE: domain.suspend,
         _power.SAVE: lambda: domain.managedSave(0),
-        _power.RESET: lambda: domain.reset(0),
+        _power.RESET: lambda: _reset(domain),
         _power.NMI: lambda: domain.injectNMI(0),
-        _power.FORCE: (lambda: domain.reset(0)) if reboots else domain.destroy,
+        _power.FORCE: (lambda: _reset(domain)) if reboots else domain.destroy,
     }[method]()
+
+
+def _reset(domain: t.Any) -> None:
+    """libvirt leaves a guest that had crashed paused behind its reset (qemu_driver.c, qemuDomainReset)."""
+    number, reason = domain.state()[:2]
+    domain.reset(0)
+    if power_of(_libvirt.STATES[number], reason) == _power.CRASHED:
+        domain.resume()
+
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+"""Linux: another one with each boot (random(4))."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def boot_id(domain: t.Any) -> str:
+    """The boot that a Linux guest is in, as its agent reads it (QEMU: qga/qapi-schema.json, guest-file-*).
+
+    Raises ConsoleError, also where the agent may not open files, and libvirtError.
+    """
+    try:
+        import libvirt_qemu
+    except ImportError as e:
+        raise ConsoleError("libvirt's Python bindings have no libvirt_qemu here: install all of them.") from e
+
+    def ask(command: str, **arguments: object) -> t.Any:
+        words = json.dumps({"execute": command, "arguments": arguments})
+        return json.loads(libvirt_qemu.qemuAgentCommand(domain, words, int(AGENT_ANSWER), 0))["return"]
+
+    handle = ask("guest-file-open", path=_BOOT_ID)
+    try:
+        said = base64.b64decode(ask("guest-file-read", handle=handle, count=64)["buf-b64"]).decode(errors="replace")
+    finally:
+        ask("guest-file-close", handle=handle)
+    if not _UUID.fullmatch(said.strip()):
+        raise ConsoleError(f"the guest's {_BOOT_ID} holds no boot id.")
+    return said.strip()

@@ -353,6 +353,7 @@ class Machine:
         self._monitor: Monitor | None = None
         self._process: str | None = None
         self._resets = False
+        self._crashed = False
 
     def __enter__(self) -> Machine:
         """Raises as connect() does; not where there is no QEMU, which is a machine that is off."""
@@ -384,7 +385,9 @@ class Machine:
                 break
             else:
                 self.trouble = None if state in RUNNING_STATES else f"QEMU on {self.path} is in the state {state}."
-                return _power.Observation(RUNNING_STATES.get(state, _power.UNKNOWN), self._process)
+                power = RUNNING_STATES.get(state, _power.UNKNOWN)
+                self._crashed = power == _power.CRASHED
+                return _power.Observation(power, self._process)
         return _power.Observation(_power.UNKNOWN)
 
     def request(self, request: _power.Request) -> Answer:
@@ -392,9 +395,13 @@ class Machine:
         command, arguments = _COMMANDS.get(request.method, (self._force, None))
         monitor = self._connected()
         monitor.forget_events()
-        self._resets = self._resets or command == "system_reset"
+        resets = command == "system_reset"
+        self._resets = self._resets or resets
         try:
             monitor.execute(command, arguments)
+            if resets and self._crashed:
+                # QEMU keeps what it had stopped for stopped (softmmu/runstate.c, main_loop_should_exit, 7.2.0).
+                monitor.execute("cont")
         except (QmpLost, TookTooLong) as e:
             self._drop()
             return Answer(request, str(e) if request.method == _power.NMI else None)

@@ -116,6 +116,16 @@ options:
       - How many requests may be under way at the same time. All domains are waited for together, however many they are.
     type: int
     default: 50
+  boot_id:
+    description:
+      - With O(state=rebooted), take another boot id of the guest (Linux) for a proof of its reboot, too. Its agent is
+        asked for it before, and when it is there again.
+      - Usually a reboot is told by QEMU. This helps where a guest reboots by kexec, of which QEMU knows nothing, and
+        where libvirtd was restarted meanwhile.
+      - libvirt marks the domain as tainted until its process ends (C(custom-ga-command)). Where the agent may not open
+        files, RV(domains[].notes) say so, and nothing else changes.
+    type: bool
+    default: false
   allow_vanish:
     description:
       - Whether transient domains may be V(stopped), although nothing is left of them then.

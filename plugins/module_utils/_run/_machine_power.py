@@ -81,7 +81,8 @@ def foreseen(power: Power, sight: Observation) -> Record:
     done = power.foresee(sight)
     record = told(power, done)
     if done.ok and done.changed:
-        record["after"] = _FORESEEN.get(power.state, _power.ON)
+        kept = power.state == _power.RESET_STATE and sight.power == _power.PAUSED
+        record["after"] = sight.power if kept else _FORESEEN.get(power.state, _power.ON)
     return record
 
 

@@ -65,6 +65,7 @@ def spec() -> dict[str, dict[str, t.Any]]:
             if_viewers={"type": "str", "choices": [PROCEED, REFUSE, WAIT], "default": PROCEED},
             viewers_timeout={"type": "float", "default": 300.0},
             if_locked={"type": "str", "choices": [REFUSE, PROCEED], "default": REFUSE},
+            boot_id={"type": "bool", "default": False},
             confirm_identity={"type": "dict"},
             evidence={"type": "bool", "default": False},
             evidence_dir={"type": "path"},
@@ -165,7 +166,8 @@ class Desk:
         case.notes = traps.notes
         hold = self._hold(case)
         case.told.update(self._foreseen(traps, sight))
-        case.job = Job(domain, self._wanted.power(traps.unusable), hold)
+        by_boot = self._params["boot_id"] and self._wanted.state == _power.REBOOTED_STATE
+        case.job = Job(domain, self._wanted.power(traps.unusable), hold, by_boot)
 
     def _foreseen(self, traps: Traps, sight: Observation) -> Record:
         record = _machine_power.foreseen(self._wanted.power(traps.unusable), sight)
@@ -296,6 +298,9 @@ class Desk:
         told = case.told
         if job is not None and job.done is not None:
             told = _machine_power.told(job.power, job.done, job.trouble)
+        notes = list(case.notes)
+        if job is not None and job.boot_trouble is not None:
+            notes.append(f"its boot id was not to be had: {job.boot_trouble}")
         return {
             "name": case.domain.name,
             "uuid": case.domain.uuid,
@@ -306,7 +311,7 @@ class Desk:
                 "before": _shown(job.before) if job is not None else None,
                 "after": _shown(job.after) if job is not None else None,
             },
-            "notes": case.notes,
+            "notes": notes,
             **case.more,
         }
 

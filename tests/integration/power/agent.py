@@ -2,7 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A guest with the real QEMU guest agent: the lab's guest, and what the distribution's packages have, laid over it."""
+"""A guest with the real QEMU guest agent: the lab's guest, and what the distribution's packages have, laid over it. It
+tells its host when it panics, where it has a device for that.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,18 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from ansible_collections.kvmops.console.tests.lab.kvmlab.machine import cache
 
-_MODULES = ("virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_console")
+_MODULES = (
+    *("virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_console"),
+    *("pvpanic", "pvpanic-mmio"),
+)
+_CHANNEL = '<channel type="unix"><target type="virtio" name="org.qemu.guest_agent.0"/></channel>'
+_INSIDE = "srv/guest-agent.gz"
 
 # The guest has no udev, so the port is found by what the kernel calls it. qemu-ga runs /sbin/shutdown for everything.
 _INIT = """\
@@ -110,8 +120,25 @@ def _locked(path: Path) -> Iterator[None]:
 
 def initrd() -> Path:
     """The guest's file system with the agent in it; made once, kept beside the guest."""
-    target = cache() / "guest-agent.gz"
+    target = cache() / "guest-agent-2.gz"
     with _locked(cache() / "guest-agent.lock"):
         if not target.exists():
             _build(target)
     return target
+
+
+def define(hypervisor: Any, name: str, *, words: str = "", devices: str = "", **what: Any) -> Any:
+    """A domain with this guest, defined; `words` for its kernel."""
+    try:
+        built = initrd()
+    except subprocess.CalledProcessError as e:
+        pytest.skip(f"the packages of the agent and the kernel cannot be had: {e.stderr}")
+    (hypervisor.host.root / _INSIDE).write_bytes(built.read_bytes())
+    hypervisor.put(name, guest=True, devices=_CHANNEL + devices, **what)
+    xml = str(hypervisor.definition(name)).replace("/opt/lab-guest/initrd.gz", f"/{_INSIDE}")
+    return hypervisor.connection.defineXML(xml.replace(" quiet<", f" quiet {words}<"))
+
+
+def answers(host: Any, name: str) -> bool:
+    """Whether the agent does: right after a reboot libvirt still takes the one that has gone for connected."""
+    return bool(host.exec("virsh", "domtime", name, check=False).returncode == 0)

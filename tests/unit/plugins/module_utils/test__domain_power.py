@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import sys
 import threading
 import typing as t
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -16,6 +20,7 @@ libvirt = pytest.importorskip("libvirt", reason="libvirt's bindings are not inst
 
 from ansible_collections.kvmops.console.plugins.module_utils import _domain_power, _libvirt, _power, _qemu_process
 from ansible_collections.kvmops.console.plugins.module_utils._domain_power import EventLoop, Hold, Job, Switchboard
+from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 from ansible_collections.kvmops.console.plugins.module_utils._libvirt import Connection
 from ansible_collections.kvmops.console.plugins.module_utils._power import Done, Method, Power
 
@@ -241,6 +246,114 @@ def test_call_that_hangs_does_not_hold_up_the_others(connection: Connection, mon
         connection.handle = handle
     assert [name for name, job in jobs.items() if job.done and not job.done.ok] == ["more-000"]
     assert jobs["more-000"].power.steps[0]["reason"] == "the request did not return"
+
+
+class Boots:
+    """The boots of a guest, as its agent tells them; None: it does not."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *boots: str | None) -> None:
+        self._boots = list(boots)
+        monkeypatch.setattr(Switchboard, "_read_boot", lambda board, uuid: self.read())
+
+    def read(self) -> str:
+        boot = self._boots.pop(0) if len(self._boots) > 1 else self._boots[0]
+        if boot is None:
+            raise ConsoleError("the agent says nothing.")
+        return boot
+
+
+def reboot(connection: Connection, **more: t.Any) -> Job:
+    """Of the guest, by an agent that comes back later; the test driver has no agents, so it tells of no reboot."""
+    (domain,) = connection.domains()
+    job = Job(domain, Power(_power.REBOOTED_STATE, [Method("knock", 0.5)]), by_boot=True)
+    with pytest.MonkeyPatch.context() as patch, Switchboard(connection, 4) as board:
+        for name, value in more.items():
+            setattr(board, name, value)
+        back = _domain_power._Agent(domain.uuid, True)
+        patch.setattr(_domain_power, "_ask", lambda domain, method, state: board._items.put(back))
+        board.run([job])
+    return job
+
+
+def test_reboot_is_proved_by_another_boot(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    Boots(monkeypatch, "a", "b")
+    assert reboot(connection).done == Done(True, True, False, "knock", None)
+
+
+def test_agent_that_came_back_in_the_same_boot_proves_nothing(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Boots(monkeypatch, "a", "a")
+    job = reboot(connection)
+    assert job.done is not None
+    assert not job.done.ok
+
+
+def test_after_a_lost_connection_the_boot_is_asked_for_again(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Boots(monkeypatch, "a", None, "b")
+    monkeypatch.setattr(_domain_power, "LOOK_AGAIN", 0.01)
+    assert reboot(connection, _had_gap=True).done == Done(True, True, False, "knock", None)
+
+
+def test_guest_whose_boot_is_not_to_be_had(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    Boots(monkeypatch, None)
+    job = reboot(connection)
+    assert job.done is not None
+    assert not job.done.ok
+    assert (job.by_boot, job.boot_trouble) == (False, "the agent says nothing.")
+
+
+class Agent:
+    """libvirt_qemu, with an agent behind it."""
+
+    def __init__(self, said: bytes) -> None:
+        self.said = said
+        self.asked: list[str] = []
+
+    def qemuAgentCommand(self, domain: t.Any, words: str, timeout: int, flags: int) -> str:
+        asked = json.loads(words)
+        self.asked.append(asked["execute"])
+        if asked["execute"] == "guest-file-open":
+            assert asked["arguments"] == {"path": "/proc/sys/kernel/random/boot_id"}
+            return '{"return": 1000}'
+        assert asked["arguments"]["handle"] == 1000
+        said = {"count": len(self.said), "buf-b64": base64.b64encode(self.said).decode(), "eof": True}
+        return json.dumps({"return": said if asked["execute"] == "guest-file-read" else {}})
+
+
+def test_boot_id_of_a_guest(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = Agent(b"5d1f3f2e-3e9c-4c0b-9d68-6f7b1a3f2c11\n")
+    monkeypatch.setitem(sys.modules, "libvirt_qemu", agent)
+    assert _domain_power.boot_id(None) == "5d1f3f2e-3e9c-4c0b-9d68-6f7b1a3f2c11"
+    assert agent.asked == ["guest-file-open", "guest-file-read", "guest-file-close"]
+    agent.said = b"Windows"
+    with pytest.raises(ConsoleError, match="holds no boot id"):
+        _domain_power.boot_id(None)
+    assert agent.asked[-1] == "guest-file-close"
+    monkeypatch.setitem(sys.modules, "libvirt_qemu", None)
+    with pytest.raises(ConsoleError, match="no libvirt_qemu"):
+        _domain_power.boot_id(None)
+
+
+@pytest.mark.parametrize(
+    ("state", "asked"),
+    [
+        ((libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_CRASHED_PANICKED), ["reset", "resume"]),
+        ((libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED), ["reset", "resume"]),
+        ((libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER), ["reset"]),
+        ((libvirt.VIR_DOMAIN_RUNNING, 0), ["reset"]),
+    ],
+    ids=["panicked", "reset before", "paused", "running"],
+)
+def test_guest_that_crashed_goes_on_after_its_reset(state: tuple[int, int], asked: list[str]) -> None:
+    domain = mock.Mock()
+    domain.state.return_value = [*state]
+    for method, wanted in (("reset", _power.RESET_STATE), ("force", _power.REBOOTED_STATE)):
+        domain.reset_mock()
+        really_ask(domain, method, wanted)
+        assert [call[0] for call in domain.method_calls if call[0] != "state"] == asked
 
 
 @pytest.mark.parametrize(

@@ -667,6 +667,17 @@ def test_reset_that_was_asked_for_counts(qemu: Qemu, machine: _qmp.Machine) -> N
     assert machine.wait(SECONDS) == _power.REBOOTED
 
 
+@pytest.mark.parametrize(("status", "goes_on"), [("guest-panicked", True), ("paused", False), ("running", False)])
+def test_guest_that_crashed_goes_on_after_its_reset(
+    qemu: Qemu, machine: _qmp.Machine, status: str, goes_on: bool
+) -> None:
+    qemu.status = status
+    qemu.answers["system_reset"] = qemu.answers["cont"] = {}
+    machine.look()
+    ask(machine, _power.RESET)
+    assert qemu.names()[-2:] == (["system_reset", "cont"] if goes_on else ["query-status", "system_reset"])
+
+
 def test_what_came_before_the_request_does_not_count(qemu: Qemu, machine: _qmp.Machine) -> None:
     qemu.before["query-status"] = [event("RESET", guest=True)]
     machine.look()

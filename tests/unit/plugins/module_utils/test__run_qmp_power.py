@@ -135,6 +135,7 @@ def test_differences_are_those_of_what_changes(fake: Fake, tmp_path: Path) -> No
         ("resumed", "paused", "on", "resume"),
         ("started", "paused", "on", "resume"),
         ("reset", "on", "on", "reset"),
+        ("reset", "paused", "paused", "reset"),
         ("rebooted", "on", "on", "ctrl_alt_del"),
         ("nmi_sent", "on", "on", "nmi"),
     ],
