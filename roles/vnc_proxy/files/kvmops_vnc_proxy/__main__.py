@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import os
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError, InputError, MissingLibrary
 
-from . import __version__, _service
+from . import __version__, _loop, _service
 from ._config import POWER, JwtSettings, load, missing_files
 
 WRONG = 2
@@ -85,7 +84,7 @@ class _JournalFormatter(logging.Formatter):
 def _serve(options: argparse.Namespace) -> int:
     _service.step_aside()
     service = _service.Service(options.config)
-    asyncio.run(service.run())
+    _loop.run(service.run())
     return 0
 
 

@@ -25,6 +25,8 @@ import socket
 import ssl
 from typing import Callable, Union
 
+from ._loop import direct_of
+
 HEAD_ROOM = 16
 """Bytes before what is read; a WebSocket header takes 10 of them."""
 MOST_READ = 256 * 1024
@@ -205,16 +207,21 @@ class Wire:
             return
         (read, write), (was_read, was_write) = wanted, self._watching
         self._watching = wanted
+        direct = direct_of(self._loop)
         if read != was_read:
             if read:
                 self._loop.add_reader(self.number, self._on_readable)
             else:
                 self._loop.remove_reader(self.number)
+            if direct is not None:
+                _set(direct.readers, self.number, self._on_readable if read else None)
         if write != was_write:
             if write:
                 self._loop.add_writer(self.number, self._on_writable)
             else:
                 self._loop.remove_writer(self.number)
+            if direct is not None:
+                _set(direct.writers, self.number, self._on_writable if write else None)
 
 
 class SecureWire(Wire):
@@ -317,6 +324,13 @@ class SecureWire(Wire):
 def wire(sock: socket.socket) -> Wire:
     """The wire for a socket, by its kind."""
     return SecureWire(sock) if isinstance(sock, ssl.SSLSocket) else Wire(sock)
+
+
+def _set(calls: dict[int, Callable[[], None]], number: int, call: Callable[[], None] | None) -> None:
+    if call is None:
+        calls.pop(number, None)
+    else:
+        calls[number] = call
 
 
 def _nothing() -> None:

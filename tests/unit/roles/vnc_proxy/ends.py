@@ -31,7 +31,7 @@ except ImportError:  # Before 11.0
     from websockets.connection import State  # type: ignore[attr-defined]
 
 from ansible_collections.kvmops.console.plugins.module_utils import _rfb
-from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy import _session, _sockets, _web
+from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy import _loop, _session, _sockets, _web
 from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy._handshake import Handshake
 from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy._treatment import Behaviour, Policy
 
@@ -49,9 +49,9 @@ RAW_UPDATE = struct.pack("!BxHHHHHi", 0, 1, 0, 0, WIDTH, HEIGHT, 0) + bytes(rang
 INIT = bytes.fromhex("fa000101")
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
-    """Run a test, for no longer than SECONDS."""
-    asyncio.run(_bounded(test))
+def run(test: Coroutine[Any, Any, None], *, loop: str = "direct") -> None:
+    """Run a test, for no longer than SECONDS, on the service's loop or on asyncio's own."""
+    (_loop.run if loop == "direct" else asyncio.run)(_bounded(test))
 
 
 async def _bounded(test: Coroutine[Any, Any, None]) -> None:

@@ -49,9 +49,10 @@ async def push(source: Peer, sink: Peer, data: bytes) -> int:
     return stuck
 
 
+@pytest.mark.parametrize("loop", ["direct", "asyncio"])
 @pytest.mark.parametrize("server", ["unix", "tcp"])
 @pytest.mark.parametrize("kind", ["ws", "wss", "tcp", "tls"])
-def test_slow_clients_get_every_byte(kind: str, server: str) -> None:
+def test_slow_clients_get_every_byte(kind: str, server: str, loop: str) -> None:
     """Two sessions, since all share one buffer."""
 
     async def main() -> None:
@@ -62,7 +63,7 @@ def test_slow_clients_get_every_byte(kind: str, server: str) -> None:
             assert min(stuck) > 10
             assert one.session.bytes_to_client > len(data[0])
 
-    run(main())
+    run(main(), loop=loop)
 
 
 def test_healed_session_loses_nothing() -> None:
