@@ -40,16 +40,21 @@ options:
       - V(started) has the machine run, V(stopped) not.
       - V(power_cycled) ends its QEMU and starts another one, as C(incus restart) does; a machine that is off is left
         off. This is what a change of its configuration, or of QEMU, needs.
-      - V(rebooted) fails with a sentence. Incus has no way to have a guest reboot by itself.
       - V(paused) stops its processors (Incus calls it frozen), V(resumed) lets them go on.
+      - V(rebooted), V(reset), V(saved), V(nmi_sent) and V(pending_applied) are what Incus has no way to do. They fail,
+        each with a sentence that says what to do instead.
     type: str
     choices:
       - started
       - stopped
       - power_cycled
       - rebooted
+      - reset
       - paused
       - resumed
+      - saved
+      - nmi_sent
+      - pending_applied
     required: true
   methods:
     description:

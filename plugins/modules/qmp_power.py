@@ -16,7 +16,8 @@ description:
   - QEMU's events are waited for, and what is told as done was seen. A machine that is as it should be is left alone.
   - A guest is asked by O(methods), each with a budget of its own; its plug is pulled only where O(force) allows it.
   - QMP cannot start a QEMU that has ended. O(state=started) resumes one that is paused, or that was started with C(-S),
-    and fails where there is none. O(state=power_cycled) fails always, with a sentence that says what to do instead.
+    and fails where there is none. O(state=power_cycled), O(state=pending_applied) and O(state=saved) fail always, with
+    a sentence that says what to do instead.
 author:
   - The kvmops.console authors (@kvmops)
 extends_documentation_fragment:
@@ -53,7 +54,7 @@ options:
       - V(reset) resets the machine, without asking its guest.
       - V(paused) stops its processors, V(resumed) lets them go on and wakes a guest that sleeps.
       - V(nmi_sent) sends a non-maskable interrupt; what it does is the guest's affair.
-      - V(started) and V(power_cycled) are told above.
+      - V(started), V(power_cycled), V(pending_applied) and V(saved) are told above.
     type: str
     choices:
       - started
@@ -63,7 +64,9 @@ options:
       - reset
       - paused
       - resumed
+      - saved
       - nmi_sent
+      - pending_applied
     required: true
   methods:
     description:

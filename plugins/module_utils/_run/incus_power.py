@@ -34,14 +34,19 @@ from ansible_collections.kvmops.console.plugins.module_utils._run._machine_power
 Params = dict[str, t.Any]
 Record = dict[str, t.Any]
 
-STATES = (
-    _power.STARTED,
-    _power.STOPPED,
-    _power.POWER_CYCLED,
-    _power.REBOOTED_STATE,
-    _power.PAUSED_STATE,
-    _power.RESUMED,
-)
+REFUSED = {
+    _power.REBOOTED_STATE: "rebooted is what a guest does by itself, and Incus has no way to ask it: what Incus calls a"
+    " restart ends QEMU and starts another, which is power_cycled.",
+    _power.RESET_STATE: "reset leaves QEMU running, and Incus has no such button: what Incus calls a forced restart"
+    " ends QEMU and starts another, which is power_cycled with force at_once.",
+    _power.NMI_SENT: "nmi_sent needs QEMU's monitor, and Incus keeps that for itself: reach the guest by its console.",
+    _power.SAVED: "saved is what Incus does for machines with migration.stateful alone, and not by this module: run"
+    " 'incus stop --stateful', or pause them (paused).",
+    _power.PENDING_APPLIED: "pending_applied needs to know what a new process would bring, and Incus does not tell:"
+    " name the machines, and use power_cycled.",
+}
+"""The states that there cannot be here, each with the reason and what to do instead."""
+
 _STOP = (Method(_incus.ACPI, 60.0),)
 METHODS = {_power.STOPPED: _STOP, _power.POWER_CYCLED: _STOP}
 
@@ -57,7 +62,7 @@ _CALLS = 4
 def incus_power_options() -> Params:
     """What AnsibleModule has to be told."""
     vanish = {"type": "bool", "default": False}
-    return _incus_options.incus_arguments(**power_spec(STATES, METHODS, allow_vanish=vanish))
+    return _incus_options.incus_arguments(**power_spec(_power.STATES, METHODS, allow_vanish=vanish))
 
 
 def run(module: AnsibleModule) -> Record:
@@ -65,11 +70,8 @@ def run(module: AnsibleModule) -> Record:
     _incus_options.need_requests(module)
     params = module.params
     asked = wanted(params, METHODS)
-    if asked.state == _power.REBOOTED_STATE:
-        raise InputError(
-            "rebooted is what a guest does by itself, and Incus has no way to ask it: what Incus calls a restart ends"
-            " QEMU and starts another, which is power_cycled."
-        )
+    if asked.state in REFUSED:
+        raise InputError(REFUSED[asked.state])
     way = _incus_options.way(params)
     with Client(way, params["timeout"]) as client:
         server = client.server()

@@ -34,16 +34,16 @@ from ansible_collections.kvmops.console.plugins.module_utils._run._machine_power
 Params = dict[str, t.Any]
 Record = dict[str, t.Any]
 
-STATES = (
-    _power.STARTED,
-    _power.STOPPED,
-    _power.POWER_CYCLED,
-    _power.REBOOTED_STATE,
-    _power.RESET_STATE,
-    _power.PAUSED_STATE,
-    _power.RESUMED,
-    _power.NMI_SENT,
-)
+REFUSED = {
+    _power.POWER_CYCLED: "power_cycled needs somebody who starts QEMU again, and QMP cannot: have them stopped, and"
+    " start them with what started them before.",
+    _power.PENDING_APPLIED: "pending_applied needs a definition that may be newer than the process, and a QEMU without"
+    " libvirt has none: have them stopped, and start them with what started them before.",
+    _power.SAVED: "saved needs somebody who starts QEMU from what was saved, and QMP cannot: pause them instead"
+    " (paused), or use what manages them.",
+}
+"""The states that there cannot be here, each with the reason and what to do instead."""
+
 METHODS = {
     _power.STOPPED: (Method(_qmp.ACPI, 60.0, 15.0),),
     _power.REBOOTED_STATE: (Method(_qmp.CTRL_ALT_DEL, 60.0),),
@@ -68,7 +68,7 @@ class Socket(t.NamedTuple):
 def qmp_power_options() -> Params:
     """What AnsibleModule has to be told."""
     sockets = {"type": "list", "elements": "raw", "required": True}
-    return {"argument_spec": power_spec(STATES, METHODS, sockets=sockets), "supports_check_mode": True}
+    return {"argument_spec": power_spec(_power.STATES, METHODS, sockets=sockets), "supports_check_mode": True}
 
 
 def run(module: AnsibleModule) -> Record:
@@ -84,11 +84,8 @@ def run(module: AnsibleModule) -> Record:
 def switch(params: Params, *, check: bool) -> Record:
     """Bring the machines that `params` name to the state that they name; `check`: only tell. Raises InputError."""
     asked = wanted(params, METHODS)
-    if asked.state == _power.POWER_CYCLED:
-        raise InputError(
-            "power_cycled needs somebody who starts QEMU again, and QMP cannot: have them stopped, and start them with"
-            " what started them before."
-        )
+    if asked.state in REFUSED:
+        raise InputError(REFUSED[asked.state])
     sockets = read_sockets(params["sockets"])
     switcher = _Switcher(asked, check)
     outcomes = bounded_map(

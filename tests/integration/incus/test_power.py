@@ -255,8 +255,10 @@ def test_ephemeral_machine_is_kept(incus: Incus) -> None:
     assert incus.get(f"/1.0/instances?project={PROJECT}&filter=name+eq+fleeting") == []
 
 
-def test_rebooted_is_told_as_what_incus_cannot_do(vm: Vm) -> None:
-    result = power(vm.incus, "rebooted", vm.name)
-    assert result["failed"]
-    assert "which is power_cycled" in result["msg"]
-    assert vm.state() == "Running"
+def test_what_incus_cannot_do_is_told(vm: Vm) -> None:
+    before = process_of(vm)
+    for state in ("rebooted", "reset", "saved", "nmi_sent", "pending_applied"):
+        result = power(vm.incus, state, vm.name, force="at_once")
+        assert result["failed"], state
+        assert result["msg"].startswith(state)
+    assert (vm.state(), process_of(vm)) == ("Running", before)

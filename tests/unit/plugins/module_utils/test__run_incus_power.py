@@ -190,9 +190,23 @@ def test_one_failure_never_stops_the_others(fake: Fake) -> None:
     assert (good["after"], good.get("error")) == ("off", None)
 
 
-def test_rebooted_is_told_as_what_incus_cannot_do() -> None:
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("rebooted", r"Incus has no way to ask it: .* which is power_cycled"),
+        ("reset", r"Incus has no such button: .* power_cycled with force at_once"),
+        ("nmi_sent", "Incus keeps that for itself"),
+        ("saved", "incus stop --stateful"),
+        ("pending_applied", "Incus does not tell"),
+    ],
+)
+def test_what_incus_cannot_do_is_told(state: str, words: str) -> None:
     class Module:
-        params = {"timeout": 30.0, "concurrency": 1, "state": "rebooted", "methods": None, "force": "never"}  # noqa: RUF012
+        params = {"timeout": 30.0, "concurrency": 1, "state": state, "methods": None, "force": "never"}  # noqa: RUF012
 
-    with pytest.raises(InputError, match=r"Incus has no way to ask it: .* which is power_cycled"):
+    with pytest.raises(InputError, match=words):
         incus_power.run(cast("Any", Module()))
+
+
+def test_words_are_those_of_domain_power() -> None:
+    assert incus_power.incus_power_options()["argument_spec"]["state"]["choices"] == list(_power.STATES)

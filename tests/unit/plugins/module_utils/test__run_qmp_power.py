@@ -161,9 +161,27 @@ def test_nothing_starts_a_qemu(fake: Fake, tmp_path: Path, check: bool) -> None:
     fake.powers = {"web": _power.OFF}
     (record,) = switch(tmp_path, fake, "started", check=check)["machines"]
     assert record["error"].startswith("it is off (start: only what started this QEMU can start it again")
-    with pytest.raises(InputError, match="power_cycled needs somebody who starts QEMU again"):
-        switch(tmp_path, fake, "power_cycled", check=check)
     assert not fake.asked
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("power_cycled", "power_cycled needs somebody who starts QEMU again"),
+        ("pending_applied", "pending_applied needs a definition"),
+        ("saved", "saved needs somebody who starts QEMU from what was saved"),
+    ],
+)
+def test_what_qmp_cannot_do_is_told(fake: Fake, tmp_path: Path, state: str, words: str, check: bool) -> None:
+    fake.powers = {"web": _power.ON}
+    with pytest.raises(InputError, match=words):
+        switch(tmp_path, fake, state, check=check, force="at_once")
+    assert not fake.asked
+
+
+def test_words_are_those_of_domain_power() -> None:
+    assert qmp_power.qmp_power_options()["argument_spec"]["state"]["choices"] == list(_power.STATES)
 
 
 def test_force(fake: Fake, tmp_path: Path) -> None:
