@@ -19,7 +19,9 @@ description:
   - Changes nothing of what is there but adds to it, so that the patch can be taken out byte for byte. The mark of the
     patch remembers the hash of the original.
   - Gives the file a new address in the pages beside it, so that browsers fetch it at their next visit.
-  - A package's next upgrade brings the original back. Run this again after it.
+  - A package's next upgrade brings the original back. Run this again after it, or use the role
+    P(kvmops.console.novnc_patch#role), which has the host put the patch back by itself. Taking the patch out of a file
+    ends that for the file.
 author:
   - The kvmops.console authors (@kvmops)
 extends_documentation_fragment:
@@ -237,8 +239,9 @@ summary:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.console.plugins.module_utils._novnc_script import MODES, TOLERANT
+from ansible_collections.kvmops.console.plugins.module_utils._run._novnc_patcher import PATCHED, STATES
 from ansible_collections.kvmops.console.plugins.module_utils._run._task import finish
-from ansible_collections.kvmops.console.plugins.module_utils._run.novnc_patch import PATCHED, STATES, run
+from ansible_collections.kvmops.console.plugins.module_utils._run.novnc_patch import run
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import functools
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -38,6 +39,8 @@ class Consoles:
                 "ansible_python_interpreter": sys.executable,
                 "novnc_patch_paths": [os.fspath(folder / name)],
                 "novnc_patch_backup_dir": os.fspath(folder / f"{name}-originals"),
+                # That changes the host itself: test_keep.py has one for it.
+                "novnc_patch_keep": False,
                 "novnc_patch_urls": [f"{address}/{name}/core/rfb.js"],
             }
         self._inventory = folder / "inventory.json"
@@ -122,3 +125,11 @@ def test_novnc_that_is_refused_fails_the_batch(consoles: Consoles) -> None:
     assert "breaks the mouse" in failed.stdout
     assert consoles.patched() == []
     assert consoles.script("two").read_bytes() == naive
+
+
+def test_host_that_cannot_keep_the_patch(consoles: Consoles) -> None:
+    """It is told before anything changes, and what to do instead."""
+    failed = consoles.run(novnc_patch_keep=True, novnc_patch_keep_python="/nowhere/python3")
+    assert failed.returncode != 0
+    assert re.search("set novnc_patch_keep to false|/nowhere/python3 on this host is no Python 3.9", failed.stdout)
+    assert consoles.patched() == []

@@ -23,7 +23,7 @@ from ansible.module_utils import basic
 
 from ansible_collections.kvmops.console.plugins.module_utils import _novnc, _novnc_pages, _novnc_patch, _novnc_script
 from ansible_collections.kvmops.console.plugins.module_utils._novnc_patch import PatchRefused
-from ansible_collections.kvmops.console.plugins.module_utils._run import novnc_patch as run_patch
+from ansible_collections.kvmops.console.plugins.module_utils._run import _novnc_patcher
 from ansible_collections.kvmops.console.plugins.modules import novnc_info, novnc_patch
 from ansible_collections.kvmops.console.tests.unit.plugins.module_utils import novnc_shapes as shapes
 
@@ -157,7 +157,7 @@ def test_mode_and_version_are_replaced(host: Host) -> None:
     assert only(host.info())["files"][0]["mode"] == "full"
     assert host.patch(mode="tolerant")["changed"]
     assert host.contents() == tolerant
-    with mock.patch.object(_novnc_patch, "VERSION", 2), mock.patch.object(run_patch, "VERSION", 2):
+    with mock.patch.object(_novnc_patch, "VERSION", 2), mock.patch.object(_novnc_patcher, "VERSION", 2):
         assert host.patch()["changed"]
         newer = host.contents()
     assert host.patch()["changed"] is False, "a newer patch stays"
@@ -338,10 +338,29 @@ def test_file_that_changes_meanwhile(host: Host) -> None:
 def test_two_runs(host: Host) -> None:
     host.patch(check=True)
     host.patch()
-    with open(host.state / "lock", "rb") as other, mock.patch.object(run_patch, "LOCK_SECONDS", 0.01):
+    with open(host.state / "lock", "rb") as other, mock.patch.object(_novnc_patcher, "LOCK_SECONDS", 0.01):
         fcntl.flock(other, fcntl.LOCK_EX)
         result = host.patch(state="absent")
         assert "was held by somebody else" in result["msg"]
+
+
+def test_list_of_what_is_kept_follows(host: Host) -> None:
+    """What is taken out, or gets another mode, does not come back as it was."""
+    path = os.fspath(host.script)
+    host.patch()
+    kept = host.state / "kept.json"
+    kept.write_text(json.dumps({path: "tolerant", "/srv/other.js": "tolerant"}), encoding="utf-8")
+    before = kept.read_bytes()
+    host.patch(mode="full", check=True)
+    assert kept.read_bytes() == before
+    host.patch(mode="full")
+    assert json.loads(kept.read_bytes()) == {path: "full", "/srv/other.js": "tolerant"}
+    host.patch(state="absent", check=True)
+    assert path in json.loads(kept.read_bytes())
+    host.patch(state="absent")
+    assert json.loads(kept.read_bytes()) == {"/srv/other.js": "tolerant"}
+    host.patch()
+    assert json.loads(kept.read_bytes()) == {"/srv/other.js": "tolerant"}, "the role decides on what is kept"
 
 
 def test_originals_are_private(host: Host) -> None:
