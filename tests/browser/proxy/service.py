@@ -78,6 +78,14 @@ class Proxy:
         self.said.wait(lambda lines: bool(_about(lines, event, fields)))
         return _about(self.said.now(), event, fields)[0]
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_quiet(self) -> None:
+        """Until every session that began has ended."""
+        self.said.wait(lambda lines: len(_about(lines, "session_start")) == len(_about(lines, "session_end")))
+
     def end(self) -> None:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
