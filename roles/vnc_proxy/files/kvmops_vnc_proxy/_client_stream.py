@@ -214,7 +214,7 @@ class ClientStream:
             self._left, self._skipping = sys.maxsize, True  # Whatever else comes stays here
             raise
         finally:
-            self._between = self._held is None and not self._left and not self.opaque
+            self._between = self._held is None and not self._left
 
     def _walk(self, data: bytes, at: int, begin: int, passed: list[bytes]) -> bytes:
         """Go through the messages that start at `at`. What has not been put into `passed` begins at `begin`."""
