@@ -20,6 +20,7 @@ import time
 MOST_TEXT = 512
 """Characters of one value: names come from outside."""
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _log = logging.getLogger(__name__)
 
 
@@ -42,10 +43,11 @@ class AuditLog:
 
     def write(self, event: str, **fields: object) -> None:
         """Append one line. A line that can't be written is counted, and told in the log once."""
-        now = time.time()
-        line: dict[str, object] = {"time": timestamp(now), "event": event}
-        line.update((key, _bounded(value)) for key, value in fields.items() if value is not None)
-        data = json.dumps(line, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+        line: dict[str, object] = {"time": timestamp(time.time()), "event": event}
+        for key, value in fields.items():
+            if value is not None:
+                line[key] = value[:MOST_TEXT] + "..." if isinstance(value, str) and len(value) > MOST_TEXT else value
+        data = _encode(line).encode() + b"\n"
         try:
             written = os.write(self._number, data)
         except OSError as error:
@@ -73,12 +75,6 @@ def timestamp(seconds: float) -> str:
     """A moment as people and machines read it: UTC, to the millisecond."""
     whole = int(seconds)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((seconds - whole) * 1000):03}Z"
-
-
-def _bounded(value: object) -> object:
-    if isinstance(value, str) and len(value) > MOST_TEXT:
-        return value[:MOST_TEXT] + "..."
-    return value
 
 
 def _open(path: str) -> int:

@@ -13,6 +13,7 @@ two readings is refused, since a proxy in front may have read it in the other on
 from __future__ import annotations
 
 import email.utils
+import functools
 import ipaddress
 import mimetypes
 import os
@@ -55,7 +56,7 @@ class Head(NamedTuple):
     @property
     def wants_upgrade(self) -> bool:
         """Whether this asks for a WebSocket."""
-        return "websocket" in self.headers.get("upgrade", "").lower()
+        return self.method == "GET" and "websocket" in self.headers.get("upgrade", "").lower()
 
 
 # --- Requests ---------------------------------------------------------------------------------------------------------
@@ -147,6 +148,7 @@ def is_in(source: str, networks: tuple[Network, ...]) -> bool:
     return any(address.version == network.version and address in network for network in networks)
 
 
+@functools.lru_cache(1024)
 def plain_address(text: str) -> str:
     """An address without its zone, and as IPv4 where it is that in disguise; "" for what is none."""
     try:
