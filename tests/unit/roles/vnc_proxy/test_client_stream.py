@@ -242,9 +242,10 @@ def test_power_messages_pass_a_fixed_server(code: int) -> None:
 @pytest.mark.parametrize("code", [0, 2, 3, 4, 255])
 @pytest.mark.parametrize("treatment", [DENIED, VIEW_ONLY, decide(None, Policy(power="allow"))])
 def test_power_messages_stop_where_they_are_denied(treatment: Treatment, code: int) -> None:
-    listed = _rfb.set_encodings(-223)
-    stream = listed + _rfb.xvp(code) + listed
-    assert every_cut(treatment, stream, offered=True) == (listed * 2, [PowerMessage(code, False)])
+    asked = _rfb.set_encodings(-223, 5, -257, -309)
+    out, events = every_cut(treatment, asked + _rfb.xvp(code) + asked, offered=True)
+    assert out == _rfb.set_encodings(-223, 5, -257) * 2, "even if somebody had offered it"
+    assert events == [PowerMessage(code, False)]
 
 
 def test_another_version_of_power_messages_is_treated_alike() -> None:
@@ -329,6 +330,14 @@ def test_who_only_looks_between_two_requests(name: str) -> None:
     dropped = name == "xvp" or any(name in names for names in HANDS.values())
     out, _events = every_cut(VIEW_ONLY, request + MESSAGES[name] + request)
     assert out == request + (b"" if dropped else MESSAGES[name]) + request
+
+
+@pytest.mark.parametrize("name", HANDS)
+def test_who_only_looks_is_told_of_at_once(name: str) -> None:
+    stream = ClientStream(VIEW_ONLY)
+    assert stream.receive(MESSAGES[name]) == b""
+    assert stream.take_events() == [Dropped(name)]
+    assert stream.kept == 0
 
 
 def test_a_clipboard_is_passed_over_without_being_kept() -> None:
