@@ -103,6 +103,48 @@ def test_many_at_once_over_one_connection(connection: Connection, monkeypatch: p
     assert not opened
 
 
+def test_all_are_asked_before_any_is_waited_for_and_none_is_polled(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go off one after the other, once all have been asked; each event is worth one look, and nothing else is."""
+    names(connection, 5)
+    happened: list[str] = []
+    look, take = Switchboard._look, Switchboard._take
+
+    def looks(board: Switchboard, job: Job) -> t.Any:
+        happened.append("look")
+        return look(board, job)
+
+    def takes(board: Switchboard, until: float) -> None:
+        happened.append("wait")
+        running = [domain for domain in connection.domains() if domain.active]
+        going = threading.Thread(target=running[0].handle.destroy) if running else None
+        if going is not None:
+            going.start()
+        take(board, until)
+        if going is not None:
+            going.join()
+
+    monkeypatch.setattr(Switchboard, "_look", looks)
+    monkeypatch.setattr(Switchboard, "_take", takes)
+    monkeypatch.setattr(_domain_power, "_ask", lambda domain, method, state: happened.append("ask"))
+    jobs = [Job(domain, Power(_power.STOPPED, [Method("acpi", 1e6)])) for domain in connection.domains()]
+
+    def run() -> None:
+        with Switchboard(connection, 50) as board:
+            board.run(jobs)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive(), "it would wait until the budget ends"
+    assert {job.done.ok for job in jobs if job.done} == {True}
+    first = happened.index("wait")
+    assert happened[:first].count("ask") == 6
+    assert "ask" not in happened[first:]
+    assert happened[first:].count("look") <= 2 * 6, "an event of each domain's end, and one of its definition's"
+
+
 def test_no_more_requests_at_a_time_than_asked_for(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     names(connection, 12)
     busy, most, lock = [0], [0], threading.Lock()
