@@ -10,6 +10,7 @@ Private to this collection.
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import socket
@@ -25,7 +26,7 @@ BACKLOG = 1024
 FIRST_DESCRIPTOR = 3
 """systemd's SD_LISTEN_FDS_START (sd_listen_fds(3))."""
 HAND_OVER = "KVMOPS_VNC_PROXY_SOCKETS"
-"""Environment variable of a hand-over: `name=descriptor` for each socket, with commas between."""
+"""Environment variable of a hand-over: a JSON list with [place, descriptor] for each socket."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Listener:
         """Where it listens, for sentences."""
         return [place_of(sock) for sock in self.sockets]
 
-    def reload_tls(self, settings: TlsSettings | None, *, only_changed: bool = False) -> bool:
+    def reload_tls(self, settings: TlsSettings | None, *, demand: bool, only_changed: bool = False) -> bool:
         """Read the certificate again, and return whether it was. Raises InputError; what was read before stays then."""
         if settings is None or self.context is None:
             return False
@@ -56,7 +57,7 @@ class Listener:
         if only_changed and stamp == self.stamp:
             return False
         self.stamp = stamp  # also where it fails: to be told once
-        self.context = make_context(settings, self.context.verify_mode == ssl.CERT_REQUIRED)
+        self.context = make_context(settings, demand=demand)
         return True
 
     def close(self) -> None:
@@ -68,7 +69,7 @@ class Listener:
 # --- Sockets ----------------------------------------------------------------------------------------------------------
 
 Inherited = dict[str, list[socket.socket]]
-"""Sockets that were handed over, by name."""
+"""Sockets that were handed over, by systemd's name or by place."""
 
 
 def inherited_from_systemd() -> Inherited:
@@ -85,12 +86,27 @@ def inherited_from_systemd() -> Inherited:
 
 
 def inherited_from_before() -> Inherited:
-    """Take the sockets that the process before this one hands over."""
+    """Take the sockets that the process before this one hands over, by place."""
     found: Inherited = {}
-    for entry in filter(None, os.environ.pop(HAND_OVER, "").split(",")):
-        name, _mark, number = entry.rpartition("=")
-        found.setdefault(name, []).append(_adopt(int(number), name))
+    for place, number in json.loads(os.environ.pop(HAND_OVER, "[]")):
+        found.setdefault(place, []).append(_adopt(number, place))
     return found
+
+
+def handed_over(listeners: list[Listener]) -> tuple[str, list[int]]:
+    """Return what HAND_OVER says of these, and their descriptors."""
+    entries = [(_place_in(each.settings), sock.fileno()) for each in listeners for sock in each.sockets]
+    return json.dumps(entries), [number for _place, number in entries]
+
+
+def _place_in(settings: ListenerSettings) -> str:
+    """What makes a listener the same in another configuration: where it listens."""
+    if settings.systemd is not None:
+        return f"systemd:{settings.systemd}"
+    if settings.unix is not None:
+        return f"unix:{settings.unix}"
+    # Where the system chose the port, only the name is left.
+    return f"{settings.address} {settings.port or settings.name}"
 
 
 def _adopt(number: int, name: str) -> socket.socket:
@@ -120,8 +136,8 @@ def open_all(settings: Settings, from_systemd: Inherited, from_before: Inherited
             where = f"listeners[{index}]"
             context = None
             if each.tls:
-                context = make_context(each.tls, demands_certificate(each, settings))
-            sockets = from_before.pop(each.name, None) or _open(each, where, from_systemd)
+                context = make_context(each.tls, demand=demands_certificate(each, settings))
+            sockets = from_before.pop(_place_in(each), None) or _open(each, where, from_systemd)
             listeners.append(Listener(each, sockets, context))
     except BaseException:
         for listener in listeners:
@@ -175,21 +191,17 @@ def _open_tcp(address: str, port: int) -> socket.socket:
 
 
 def _open_unix(path: str, mode: int) -> socket.socket:
-    """Make the socket under another name first: it is there with its permissions, or not at all."""
+    """Make the socket, with its permissions from the first moment."""
     _make_room(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    temporary = f"{path}.new"
     try:
         sock.setblocking(False)
-        if os.path.exists(temporary):
-            os.unlink(temporary)
         before = os.umask(0o777 & ~mode)
         try:
-            sock.bind(temporary)
+            sock.bind(path)
         finally:
             os.umask(before)
         sock.listen(BACKLOG)
-        os.rename(temporary, path)
     except BaseException:
         sock.close()
         raise
@@ -252,7 +264,7 @@ def demands_certificate(listener: ListenerSettings, settings: Settings) -> bool:
     return listener.kind == "vnc" or settings.web.users.by == ("certificate",)
 
 
-def make_context(settings: TlsSettings, demand: bool) -> ssl.SSLContext:
+def make_context(settings: TlsSettings, *, demand: bool) -> ssl.SSLContext:
     """Read the files. Raises InputError with the file that is wrong."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -294,10 +294,13 @@ class Service:
         return self._directory.renewed(settings.targets, used_tokens=_used_tokens(settings))
 
     def _reload_tls(self, *, only_changed: bool = False) -> None:
-        now = {each.name: each.tls for each in self._settings.listeners}
+        settings = self._settings
+        now = {each.name: each for each in settings.listeners}
         for listener in self._listeners:
+            each = now.get(listener.settings.name, listener.settings)
+            demand = _listeners.demands_certificate(each, settings)
             try:
-                if listener.reload_tls(now.get(listener.settings.name), only_changed=only_changed) and only_changed:
+                if listener.reload_tls(each.tls, demand=demand, only_changed=only_changed) and only_changed:
                     _log.info("The certificate of %s was read again.", listener.settings.name)
             except InputError as error:
                 _log.error("The certificate of %s stays as it was: %s", listener.settings.name, error)
@@ -331,9 +334,8 @@ class Service:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                numbers = {sock.fileno(): each.settings.name for each in self._listeners for sock in each.sockets}
                 environment = dict(os.environ)
-                environment[_listeners.HAND_OVER] = ",".join(f"{name}={number}" for number, name in numbers.items())
+                environment[_listeners.HAND_OVER], numbers = _listeners.handed_over(self._listeners)
                 environment[PARENT] = str(theirs.fileno())
                 starter = subprocess.Popen(
                     _own_command(),
@@ -350,6 +352,8 @@ class Service:
                 words = []
             if len(words) != 2 or words[0] != b"ready":
                 _log.error("The new process did not get ready, so this one goes on.")
+                return None
+            if self._stops:  # Without the go it ends, too
                 return None
             for listener in connections.stop_listening():
                 listener.close()

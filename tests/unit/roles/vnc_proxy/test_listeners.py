@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import ssl
@@ -47,7 +48,6 @@ def test_a_unix_socket_has_its_mode_at_once(tmp_path: Path) -> None:
     path = tmp_path / "web.sock"
     (listener,) = opened({"kind": "web", "unix": str(path), "mode": "600"})
     assert path.stat().st_mode & 0o777 == 0o600
-    assert not (tmp_path / "web.sock.new").exists()
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
     listener.close()
@@ -105,11 +105,11 @@ def test_the_variables_of_systemd_are_for_one_process(monkeypatch: pytest.Monkey
 def test_what_is_handed_over_has_to_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = socket.socketpair()
     with ours:
-        monkeypatch.setenv(_listeners.HAND_OVER, f"web={theirs.detach()}")
+        monkeypatch.setenv(_listeners.HAND_OVER, json.dumps([["web", theirs.detach()]]))
         with pytest.raises(InputError, match="The socket web that was handed over takes no connections; a socket unit"):
             _listeners.inherited_from_before()
     reading, writing = os.pipe()
-    monkeypatch.setenv(_listeners.HAND_OVER, f"web={reading}")
+    monkeypatch.setenv(_listeners.HAND_OVER, json.dumps([["web", reading]]))
     with pytest.raises(InputError, match="which is no socket"):
         _listeners.inherited_from_before()
     for number in (reading, writing):
@@ -121,6 +121,25 @@ def test_a_failure_leaves_nothing_open(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         opened(TCP, {"kind": "web", "unix": str(tmp_path / "none" / "a")})
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_sockets_go_to_the_listeners_at_their_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "a,b=c.sock")
+    before = opened({**TCP, "name": "a"}, {"kind": "web", "unix": path, "name": "b"})
+    words, numbers = _listeners.handed_over(before)
+    assert numbers == [sock.fileno() for each in before for sock in each.sockets]
+    monkeypatch.setenv(
+        _listeners.HAND_OVER, json.dumps([[place, os.dup(number)] for place, number in json.loads(words)])
+    )
+    after = _listeners.open_all(
+        settings({"kind": "web", "unix": path, "name": "new"}, {**TCP, "name": "c"}, {**TCP, "name": "a"}),
+        {},
+        _listeners.inherited_from_before(),
+    )
+    assert after[0].sockets[0].getsockname() == path
+    assert after[1].places != before[0].places
+    assert after[2].places == before[0].places
+    close([*before, *after])
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------
@@ -190,16 +209,16 @@ def test_a_certificate_is_read_again_when_it_has_changed(tmp_path: Path) -> None
     (listener,) = opened({**TCP, "tls": made.settings})
     tls = listener.settings.tls
     before = listener.context
-    assert not listener.reload_tls(tls, only_changed=True)
+    assert not listener.reload_tls(tls, demand=False, only_changed=True)
     made.make("localhost", "server")
-    assert listener.reload_tls(tls, only_changed=True)
+    assert listener.reload_tls(tls, demand=False, only_changed=True)
     assert listener.context is not before
     now = listener.context
     Path(made.server).write_text("nonsense")
     with pytest.raises(InputError):
-        listener.reload_tls(tls, only_changed=True)
+        listener.reload_tls(tls, demand=False, only_changed=True)
     assert listener.context is now
-    assert not listener.reload_tls(tls, only_changed=True)
+    assert not listener.reload_tls(tls, demand=False, only_changed=True)
     listener.close()
 
 
