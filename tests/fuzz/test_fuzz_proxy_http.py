@@ -17,6 +17,13 @@ from hypothesis import strategies as st
 
 from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy import _config, _connections, _http
 
+FUZZ = settings(
+    derandomize=True,
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
 LINE = st.sampled_from(["GET / HTTP/1.1", "GET /novnc/../a?token=%41 HTTP/1.1", "HEAD //x HTTP/1.0", "PUT / HTTP/1.1"])
 NAME = st.sampled_from(
     ["Host", "Origin", "Upgrade", "Connection", "Sec-WebSocket-Key", "X-Forwarded-For", "X-User", "X"]
@@ -56,21 +63,21 @@ def understand(data: bytes) -> None:
                 _connections._shake_hands(head)
 
 
-@settings(deadline=None)
+@FUZZ
 @given(st.binary(max_size=400))
 def test_any_bytes(data: bytes) -> None:
     understand(data)
     understand(data + b"\r\n\r\n")
 
 
-@settings(deadline=None)
+@FUZZ
 @given(LINE, HEADERS)
 def test_what_looks_like_a_request(line: str, headers: list[tuple[str, str]]) -> None:
     lines = [line, *(f"{name}: {value}" for name, value in headers)]
     understand("\r\n".join(lines).encode("utf-8", "surrogatepass") + b"\r\n\r\n")
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@FUZZ
 @given(st.text(st.sampled_from("./%2e5cfsecrt\\\0a-"), max_size=30))
 def test_no_path_leads_out(tmp_path: Path, path: str) -> None:
     root = tmp_path / "root"
@@ -96,7 +103,7 @@ JSON = st.recursive(
 EXAMPLE = json.loads((Path(_config.__file__).parent / "example.json").read_text())
 
 
-@settings(deadline=None)
+@FUZZ
 @given(st.dictionaries(st.sampled_from(sorted(EXAMPLE)), JSON, max_size=4), JSON)
 def test_any_configuration_is_read_or_refused_with_sentences(changes: dict[str, object], inner: object) -> None:
     documents: list[object] = [inner, {**EXAMPLE, **changes}]
