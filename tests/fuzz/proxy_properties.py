@@ -129,7 +129,7 @@ def _check_enforced(treatment: Treatment, said: Said) -> None:
 
 def understood(out: bytes) -> list[_rfb.Message]:
     """Take a client's bytes apart, up to a message that has not come whole."""
-    messages = []
+    messages: list[_rfb.Message] = []
     offset = 0
     while offset < len(out):
         try:
