@@ -25,7 +25,6 @@ from typing import Callable, NamedTuple
 
 from ansible_collections.kvmops.console.plugins.module_utils import _rfb
 from ansible_collections.kvmops.console.tests.bench.proxy_ends import (
-    Client,
     Ends,
     Proxy,
     Session,
@@ -156,14 +155,10 @@ class Bench:
     def opening(self, kind: Kind) -> Numbers:
         """Sessions one after the other: connect, upgrade, hear the server's greeting, go."""
         number = 300 if kind.proxy is self.ours else 60
-        Client(kind.proxy, kind.target).close()
+        self.open(kind).close()
         time.sleep(0.3)
-        begin, started = kind.proxy.cpu(), time.perf_counter()
-        for _number in range(number):
-            client = Client(kind.proxy, kind.target)
-            client.hear(12)
-            client.close()
-        seconds = time.perf_counter() - started
+        begin = kind.proxy.cpu()
+        seconds = self.ends.open(kind.proxy, kind.target, number)
         time.sleep(0.5)  # Until the last process of websockify's has ended and been waited for
         return {"rate": number / seconds, "cpu": (kind.proxy.cpu() - begin) / number * 1000}
 

@@ -18,10 +18,17 @@
  *   server     descriptor
  *
  * Prints: seconds, bytes sent, bytes received, most bytes behind, round trips, their median and 99th percentile in us.
+ *
+ * proxy_ends open port path count
+ *
+ * Opens so many sessions, one after the other: connects, asks for the upgrade, hears the server's greeting in a frame,
+ * goes. Prints the seconds.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -179,6 +186,42 @@ static int smaller(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+static void open_one(int port, const char *path)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	char data[4096];
+	int client = socket(AF_INET, SOCK_STREAM, 0), have = 0;
+	int size = snprintf(data, sizeof data,
+			    "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+			    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+			    "Sec-WebSocket-Protocol: binary\r\n\r\n",
+			    path, port);
+	if (connect(client, (struct sockaddr *)&to, sizeof to) || send(client, data, size, 0) != size)
+		die("connect");
+	for (;;) {
+		char *end;
+		ssize_t got = recv(client, data + have, sizeof data - 1 - have, 0);
+		if (got <= 0)
+			die("recv");
+		have += got;
+		data[have] = 0;
+		end = memmem(data, have, "\r\n\r\n", 4);
+		if (end && data + have - (end + 4) >= 14)
+			break;
+	}
+	close(client);
+}
+
+static int open_many(char **word)
+{
+	int number = atoi(word[4]);
+	int64_t begin = now();
+	while (number--)
+		open_one(atoi(word[2]), word[3]);
+	printf("%.6f\n", (now() - begin) / 1e9);
+	return 0;
+}
+
 int main(int words, char **word)
 {
 	int i, timer, open_ends = 0;
@@ -186,6 +229,8 @@ int main(int words, char **word)
 	uint64_t behind = 0, sent = 0, received = 0, seconds;
 	struct epoll_event events[256];
 
+	if (words == 5 && !strcmp(word[1], "open"))
+		return open_many(word);
 	if (words < 8)
 		return 2;
 	total = strtoull(word[1], 0, 10);

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Union
 
@@ -53,6 +54,7 @@ class VncServer:
         tcp = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = tcp.getsockname()[1]
         self._listeners = [unix, tcp]
+        self._greeters = ThreadPoolExecutor(16)
         for listener in self._listeners:
             threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
@@ -61,18 +63,20 @@ class VncServer:
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()
+        self._greeters.shutdown(wait=False)
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
                 sock = listener.accept()[0]
-                threading.Thread(target=self._greet, args=(sock,), daemon=True).start()
+                with contextlib.suppress(OSError):
+                    sock.sendall(GREETING)
+                self._greeters.submit(self._greet, sock)
 
     def _greet(self, sock: socket.socket) -> None:
         try:
             if sock.family == socket.AF_INET:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.sendall(GREETING)
             take(sock, 12)
             sock.sendall(b"\x01\x01")
             take(sock, 1)
@@ -385,6 +389,12 @@ class Ends:
     def run(self, sessions: list[Session], **how: int) -> Told:
         """Run it to its end."""
         return told(self.start(sessions, **how))
+
+    def open(self, proxy: Proxy, target: str, number: int) -> float:
+        """Open so many sessions, one after the other, as far as the server's greeting; return the seconds."""
+        port, path = proxy.ports[target]
+        words = [self._program, "open", str(port), path, str(number)]
+        return float(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def told(process: subprocess.Popen[str]) -> Told:

@@ -157,6 +157,7 @@ class Wire:
             self.sent += taken
             if taken < len(self._unsent):
                 self._unsent = self._unsent[taken:]
+                self._watch()
                 return False
             self._unsent = memoryview(b"".join(self._behind)) if self._behind else None
             self._behind = None
@@ -284,8 +285,9 @@ class SecureWire(Wire):
         super().half_close()
 
     def _write(self, data: Data) -> int:
-        """OpenSSL takes one record, 16 KiB, at a time."""
+        """OpenSSL may take one record, 16 KiB, at a time."""
         view, taken = memoryview(data), 0
+        self._write_wants_read = False
         try:
             while taken < len(view):
                 taken += self.sock.send(view[taken:])

@@ -35,6 +35,7 @@ from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy i
 from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy._handshake import Handshake
 from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy._treatment import Behaviour, Policy
 
+OPEN = State.OPEN
 SECONDS = 60.0
 """What no test here comes near."""
 
@@ -204,7 +205,7 @@ class Browser(Peer):
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
-        self.protocol = ClientProtocol(_uri(), state=State.OPEN, max_size=None)
+        self.protocol = ClientProtocol(_uri(), state=OPEN, max_size=None)
         self.frames: list[Any] = []
         """The control frames that came."""
 
@@ -290,7 +291,7 @@ async def running(
     web = kind in ("ws", "wss")
     end: _web.AnyClientEnd = _web.PlainEnd(to_client.ours)
     if web:
-        end = _web.WebSocketEnd(to_client.ours, _web.ConsoleProtocol(most_message, state=State.OPEN))
+        end = _web.WebSocketEnd(to_client.ours, _web.ConsoleProtocol(most_message, state=OPEN))
     observer = Recorder()
     session = _session.Session(end, to_server.ours, behaviour, policy, limits, observer, skip_parse)
     task = asyncio.get_running_loop().create_task(session.run())
@@ -325,6 +326,19 @@ async def shake_hands(run: Running, init: bytes = SERVER_INIT) -> None:
     assert await server.hear(1) == b"\x01"
     await server.say(init)
     assert await client.hear(len(init)) == init
+
+
+async def fill(r: Running) -> bytes:
+    """Let the server speak until neither the client's side nor the session takes any more; return what it said."""
+    source, said, refused = memoryview(noise(64 << 20)), 0, 0
+    while refused < 500:
+        try:
+            said += r.server.sock.send(source[said : said + (1 << 20)])
+            refused = 0
+        except BlockingIOError:
+            refused += 1
+        await asyncio.sleep(0)
+    return bytes(source[:said])
 
 
 def descriptors() -> int:

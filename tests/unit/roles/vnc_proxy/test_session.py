@@ -31,6 +31,7 @@ from .ends import (
     Recorder,
     Running,
     descriptors,
+    fill,
     noise,
     pair,
     run,
@@ -47,19 +48,6 @@ STRIPPED = _rfb.set_encodings(_rfb.RAW, _rfb.DESKTOP_SIZE)
 
 async def ended(r: Running) -> Ending:
     return await r.task
-
-
-async def fill(r: Running) -> int:
-    """Let the server speak until neither the client's side nor the session takes any more; return how many bytes."""
-    data, sent, refused = noise(1 << 20), 0, 0
-    while refused < 500:
-        try:
-            sent += r.server.sock.send(data)
-            refused = 0
-        except BlockingIOError:
-            refused += 1
-        await asyncio.sleep(0)
-    return sent
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -246,10 +234,9 @@ def test_server_that_closes_is_heard_to_its_last_byte(kind: str) -> None:
     async def main() -> None:
         async with running(kind) as r:
             await shake_hands(r)
-            sent = await fill(r)
+            said = await fill(r)
             r.server.sock.close()
-            heard = await r.client.hear_all()
-            assert len(heard) == sent
+            assert await r.client.hear_all() == said
             r.client.sock.close()
             assert await ended(r) == Ending("server_closed", "the server closed the connection")
             if isinstance(r.client, Browser):
@@ -340,14 +327,14 @@ def test_drained_session_ends(kind: str, full: bool, monkeypatch: pytest.MonkeyP
     async def main() -> None:
         async with running(kind) as r:
             await shake_hands(r)
-            sent = await fill(r) if full else 0
+            said = await fill(r) if full else b""
             r.session.end("drained")
             if not full:
                 assert await r.client.hear_all() == b""
                 if isinstance(r.client, Browser):
                     assert r.client.close_code == 1001
             assert (await ended(r)).reason == "drained"
-            assert bool(sent) == full
+            assert bool(said) == full
 
     run(main())
 
