@@ -184,7 +184,14 @@ def test_answer_of_a_server_that_was_forgotten_meanwhile_is_not_kept(tmp_path: P
         await late
         assert server.connections == 2, "the late one asks anew"
         asking.forget("it")
+        server.may_greet.clear()
+        server.connected.clear()
+        alone = asyncio.ensure_future(asking.behaviour("it", lambda: _vnc.unix(path), "deny"))
+        await asyncio.get_running_loop().run_in_executor(None, server.connected.wait, SECONDS)
         asking.forget("it")
+        server.may_greet.set()
+        assert await alone, "whoever asked is told"
+        assert not asking.knows("it", "deny")
 
     path = str(tmp_path / "v")
     with VncServer.at_unix(path) as server:

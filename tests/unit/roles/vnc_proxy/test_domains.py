@@ -306,7 +306,7 @@ def test_call_that_hangs_is_left_behind_by_the_next_one_too() -> None:
 
         def hang() -> None:
             entered.set()
-            go_on.wait(SECONDS)
+            go_on.wait(4 * SECONDS)
 
         machine.before_open = hang
         opening = asyncio.ensure_future(domains.open(hung))

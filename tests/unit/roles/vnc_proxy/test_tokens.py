@@ -110,6 +110,25 @@ def test_token_file_that_changes(tmp_path: Path) -> None:
     assert files.find("two") is None
 
 
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system whose clock makes steps so long that no change of a young file shows in its times."""
+    found = _tokens._Stamp(1, 2, 3, time.time_ns(), time.time_ns())
+    monkeypatch.setattr(_tokens._Stamp, "of", lambda _found: found)
+
+
+def test_change_that_does_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped_clock(monkeypatch)
+    path, key = write(tmp_path / "tokens", "one: h:1"), Path(secret(tmp_path))
+    files = TokenFiles((str(path),))
+    assert files.find("one")
+    write(path, "two: h:1")
+    assert files.find("two")
+    tokens = SignedTokens(settings(str(key)))
+    assert tokens.check(token())
+    key.write_text(OTHER)
+    assert tokens.check(token(OTHER))
+
+
 def test_token_file_is_read_again_only_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "tokens", "one: h:5900")
     files = TokenFiles((str(path),))
@@ -130,7 +149,7 @@ def test_token_file_is_read_again_only_when_it_changes(tmp_path: Path, monkeypat
     assert len(reads) == 2
 
 
-def test_directory_of_token_files(tmp_path: Path) -> None:
+def test_directory_of_token_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "tokens"
     (folder / "sub").mkdir(parents=True)
     write(folder / "a", "one: h:1", "both: h:1")
@@ -146,6 +165,7 @@ def test_directory_of_token_files(tmp_path: Path) -> None:
     (folder / "a").unlink()
     assert files.find("one") is None
     assert files.find("two")
+    assert not caplog.records, "what is no file is no mistake"
 
 
 def test_pipe_in_place_of_a_token_file_holds_nobody_up(tmp_path: Path) -> None:
@@ -273,6 +293,8 @@ def test_claims(signed: SignedTokens, claims: dict[str, Any], allowed: Claims) -
         ({"exp": "soon"}, 401, "no token"),
         ({"exp": 1e400}, 401, "no token"),
         ({"exp": [LATER]}, 401, "no token"),
+        ({"exp": str(LATER)}, 401, "The token's claim exp is no time."),
+        ({"nbf": "5"}, 401, "The token's claim nbf is no time."),
         ({"nbf": LATER}, 401, "The token is not valid yet."),
         ({"nbf": "now"}, 401, "no token"),
         ({"nbf": {}}, 401, "no token"),
