@@ -206,6 +206,23 @@ def test_a_pointer_has_one_more_byte_after_extended_mouse_went_on() -> None:
     assert stream_of.receive(LONG) is LONG
 
 
+def test_all_else_is_as_it_was_after_extended_mouse_went_on() -> None:
+    others = [_rfb.set_encodings(-316), *(message for name, message in MESSAGES.items() if name != "pointer_event")]
+    assert run(UNTOUCHED, *others) == (b"".join(others), [PowerMessage(4, True)])
+    assert every_cut(UNTOUCHED, b"".join(others)) == (b"".join(others), [PowerMessage(4, True)])
+
+
+@pytest.mark.parametrize("message", [LONG, _rfb.key_event(1, down=True), MESSAGES["client_cut_text"]])
+def test_six_bytes_that_are_no_whole_pointer(message: bytes) -> None:
+    stream = ClientStream(UNTOUCHED)
+    stream.receive(_rfb.set_encodings(-316))
+    assert stream.receive(message[:6]) == b""
+    assert stream.kept == 6
+    assert stream.receive(message[6:]) == message
+    assert stream.receive(_rfb.xvp(4)) == _rfb.xvp(4)
+    assert stream.take_events() == [PowerMessage(4, True)]
+
+
 @pytest.mark.parametrize("treatment", [HEALED, DENIED, VIEW_ONLY])
 def test_a_pointer_stays_short_where_it_must_not_be_misread(treatment: Treatment) -> None:
     hidden = _rfb.pointer_event(1, 2, 0x80) + _rfb.xvp(4)
