@@ -362,6 +362,20 @@ def test_a_user_whom_a_trusted_proxy_names(tmp_path: Path, server: VncServer, on
             Browser(proxy.listeners[1].sockets[0].getsockname()[1], "/target/one", X_User="bob")
 
 
+def test_a_token_lets_nobody_in_where_it_is_no_way_in(tmp_path: Path, server: VncServer, one: dict[str, Any]) -> None:
+    (tmp_path / "tokens").write_text(f"good: unix_socket:{tmp_path}/vnc.sock\n")
+    document = {
+        **one,
+        "users": {"by": ["header"], "header": "X-User"},
+        "trusted_proxies": ["127.0.0.1"],
+        "tokens": {"files": [str(tmp_path / "tokens")]},
+    }
+    with Serving(document, tmp_path) as proxy:
+        assert refused(proxy, "/target/one?token=good") == 401
+        with Browser(proxy.port, "/target/one?token=good", X_User="bob") as browser:
+            browser.open_desktop()
+
+
 def test_a_user_with_a_certificate(tmp_path: Path, server: VncServer, one: dict[str, Any]) -> None:
     made = Certificates(tmp_path / "tls")
     document = {
@@ -517,6 +531,27 @@ def test_clients_that_vanish_leave_nothing(tmp_path: Path, server: VncServer, on
         proxy.wait_for("session_end", 31)
         wait_for(lambda: [1] if len(proxy.connections._tasks) == 0 else [])
         wait_for(lambda: [1] if len(os.listdir("/proc/self/fd")) <= before else [])
+
+
+def test_a_server_that_ends_is_asked_anew(tmp_path: Path) -> None:
+    with (
+        VncServer.at_tcp() as server,
+        Serving({"targets": {"one": {"host": "127.0.0.1", "port": server.port}}}, tmp_path) as proxy,
+    ):
+        for ended in (2, 4):
+            before = server.connections
+            with opened(proxy) as first:
+                assert server.connections == before + 2
+                with opened(proxy) as second:  # as long as a session is open, it is the same server
+                    assert server.connections == before + 3
+                    server.drop_all()
+                    for browser in (first, second):
+                        with pytest.raises(EOFError):
+                            browser.hear(1)
+                        browser.close()
+                    proxy.wait_for("session_end", ended)
+        assert proxy.audit()[-1]["reason"] == "server_closed"
+        assert proxy.directory._sessions._open == {}
 
 
 # --- Native viewers ---------------------------------------------------------------------------------------------------
