@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -57,11 +57,72 @@ def leave(_items: Sequence[int]) -> list[Json]:
 
 
 @pytest.mark.parametrize(
-    ("there", "words"), [(fail, "LookupError: lost"), (die, "ended without a word"), (leave, "SystemExit")]
+    ("there", "words"), [(fail, "LookupError: lost"), (die, "ended before its time"), (leave, "SystemExit")]
 )
 def test_what_goes_wrong_there_is_raised_here(there: Any, words: str) -> None:
     with pytest.raises(RuntimeError, match=words):
         deal_out(range(4), 2, work, there)
+
+
+def die_at_5(items: Sequence[int]) -> Iterator[Json]:
+    for item in items:
+        if item == 5:
+            die(items)
+        yield {"item": item}
+
+
+def test_what_was_told_before_a_process_was_killed_is_kept() -> None:
+    results = deal_out(range(10), 2, die_at_5, die_at_5, lambda item, begun: {"lost": item, "begun": begun})
+    there = [{"item": 1}, {"item": 3}, *({"lost": item, "begun": item == 5} for item in (5, 7, 9))]
+    assert results == [result for pair in zip(({"item": item} for item in range(0, 10, 2)), there) for result in pair]
+
+
+def cut_off(items: Sequence[int]) -> Iterator[Json]:
+    """Told of the first item; killed in the midst of telling of the second."""
+    yield {"item": items[0]}
+    write = os.write
+
+    def half(file: int, line: bytes) -> int:
+        write(file, line[: len(line) // 2])
+        die(items)
+        return 0
+
+    os.write = half  # type: ignore[assignment]  # in its own process
+    yield {"item": items[1]}
+
+
+def test_what_was_being_told_when_a_process_was_killed_is_lost() -> None:
+    results = deal_out(range(4), 2, work, cut_off, lambda item, begun: {"lost": item, "begun": begun})
+    assert (results[1], results[3]) == ({"item": 1}, {"lost": 3, "begun": True})
+
+
+def test_what_goes_wrong_otherwise_is_raised_even_where_losses_are_told() -> None:
+    with pytest.raises(RuntimeError, match="LookupError: lost"):
+        deal_out(range(4), 2, work, fail, lambda item, begun: {})
+
+
+def test_no_process_goes_on_when_this_one_has_ended() -> None:
+    """This one starts a second, that one a third, and is killed while the third is at its first item."""
+    from_third, to_test = os.pipe()
+    from_test, to_third = os.pipe()
+
+    def third(items: Sequence[int]) -> Iterator[Json]:
+        for item in items:
+            os.write(to_test, bytes([item]))
+            os.read(from_test, 1)
+            yield {}
+
+    def second(_items: Sequence[int]) -> list[Json]:
+        return deal_out(range(8), 2, die, third)
+
+    with pytest.raises(RuntimeError, match="ended before its time"):
+        deal_out(range(2), 2, work, second)
+    os.close(to_test)
+    os.write(to_third, b"go on")
+    with os.fdopen(from_third, "rb") as told:
+        assert told.read() == bytes([1])  # until the third has ended, too
+    os.close(from_test)
+    os.close(to_third)
 
 
 def test_what_goes_wrong_here_leaves_nobody_behind() -> None:
