@@ -65,6 +65,7 @@ class Connection:
         self.handle = handle
         self.uri = uri
         self.read_only = read_only
+        self._handles: dict[str, t.Any] | None = None
 
     @property
     def is_local(self) -> bool:
@@ -129,6 +130,18 @@ class Connection:
         ]
         return sorted(listed, key=lambda domain: domain.name)
 
+    def reach(self, domain: Listed) -> Listed:
+        """The domain, listed over another connection, with a handle of this one.
+
+        All handles come with the first: one call instead of one a domain.
+        """
+        if self._handles is None:
+            with translated(f"Listing the domains of {self.uri}"):
+                self._handles = {handle.UUIDString(): handle for handle in self.handle.listAllDomains(0)}
+        if domain.uuid not in self._handles:
+            raise LibvirtFailure(f"{domain.name} is gone: it ended or was undefined meanwhile.")
+        return domain._replace(handle=self._handles[domain.uuid])
+
     def _filtered(self, flag: int | None) -> list[t.Any]:
         """The domains with `flag`; none where this driver knows no such filter."""
         if flag is None:
@@ -141,8 +154,18 @@ class Connection:
             raise
 
     def _states(self, handles: list[t.Any]) -> dict[str, str]:
-        """State by UUID: those off from one filtered listing, the others asked one by one (no monitor is involved)."""
-        states = {domain.UUIDString(): "shutoff" for domain in self._filtered(libvirt.VIR_CONNECT_LIST_DOMAINS_SHUTOFF)}
+        """State by UUID: the usual ones from a filtered listing each, the others asked one by one (no monitor is
+        involved).
+        """
+        states = {
+            domain.UUIDString(): state
+            for flag, state in (
+                (libvirt.VIR_CONNECT_LIST_DOMAINS_SHUTOFF, "shutoff"),
+                (libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING, "running"),
+                (libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED, "paused"),
+            )
+            for domain in self._filtered(flag)
+        }
         for domain in handles:
             uid = domain.UUIDString()
             if uid not in states:
@@ -151,6 +174,12 @@ class Connection:
                 except (libvirt.libvirtError, IndexError):
                     states[uid] = "nostate"
         return states
+
+
+def runs_here(uri: str) -> bool:
+    """Whether the driver itself runs in the process that connects: another process would not see the same domains."""
+    parts = urlsplit(uri)
+    return parts.scheme == "test" or parts.path == "/embed"
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._libvirt import (
     graphics_socket,
     inactive_xml,
     live_xml,
+    runs_here,
     saved_states,
     translated,
 )
@@ -145,6 +146,22 @@ def test_what_a_uri_tells(uri: str, local: bool, driver: str) -> None:
     assert (connection.is_local, connection.driver) == (local, driver)
 
 
+@pytest.mark.parametrize(
+    ("uri", "here"),
+    [
+        ("test:///default", True),
+        ("test:///srv/node.xml", True),
+        ("qemu:///embed?root=/srv/one", True),
+        ("qemu:///system", False),
+        ("qemu:///session", False),
+        ("test+unix:///default", False),
+        ("qemu+ssh://embed/system", False),
+    ],
+)
+def test_drivers_that_each_process_has_of_its_own(uri: str, here: bool) -> None:
+    assert runs_here(uri) is here
+
+
 class Odd:
     """A handle that says things libvirt's test driver does not."""
 
@@ -216,6 +233,28 @@ def test_domains_are_sorted_and_described(host: Host, connection: Connection) ->
 
 
 DISK = "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/d'/><target dev='vda'/></disk>"
+
+
+def test_domains_are_reached_over_another_connection(host: Host, connection: Connection) -> None:
+    """By one call for all of them."""
+    for number, name in enumerate("ab", start=1):
+        host.define(domain(name, number=number))
+    with connect(URI) as first:
+        one, other = (each._replace(handle=None) for each in first.domains())
+    reached = connection.reach(one)
+    assert reached == one._replace(handle=reached.handle)
+    assert reached.handle.name() == "a"
+    assert reached.handle.connect() is connection.handle
+    host.connection.lookupByName("b").undefine()
+    assert connection.reach(other).handle.UUIDString() == other.uuid, "it was listed with the first"
+
+
+def test_a_domain_that_is_gone_is_out_of_reach(host: Host, connection: Connection) -> None:
+    host.define(domain("a"))
+    one = listed(connection, "a")
+    host.connection.lookupByName("a").undefine()
+    with pytest.raises(LibvirtFailure, match=r"^a is gone: it ended or was undefined meanwhile\.$"):
+        connection.reach(one)
 
 
 class Filtering:
