@@ -88,6 +88,9 @@ options:
         value back.
     type: bool
     default: false
+notes:
+  - From 50 domains on, several processes share the work, one for each 25, but no more than four and than there are
+    processors. Each has a connection to libvirt of its own, and one domain's edit is never shared.
 seealso:
   - module: kvmops.console.domain_info
 """

@@ -7,8 +7,7 @@
 Private to this collection.
 
 An edit is: read with secrets, change one attribute, back up, read again (somebody else's edit starts it anew), define,
-read
-again, compare. A live update is never used: libvirt answers success, changes nothing in QEMU, and may drop the
+read again, compare. A live update is never used: libvirt answers success, changes nothing in QEMU, and may drop the
 password.
 """
 
@@ -35,6 +34,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._libvirt import (
     SavedState,
 )
 from ansible_collections.kvmops.console.plugins.module_utils._power_policy import Decision, Policy
+from ansible_collections.kvmops.console.plugins.module_utils._processes import deal_out, how_many
 from ansible_collections.kvmops.console.plugins.module_utils._qemu_probe import Cache
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import selection, state_directory
 from ansible_collections.kvmops.console.plugins.module_utils._run._task import need_libvirt, report_unmatched
@@ -48,24 +48,30 @@ Record = dict[str, t.Any]
 ATTEMPTS = 10
 """How often an edit starts anew because somebody else edits the same domain."""
 
+A_PROCESS = 25
+"""Domains that are worth a process of their own."""
+
 
 def run(module: AnsibleModule) -> Record:
     """The module's result."""
     need_libvirt(module)
-    params = module.params
-    _libvirt.DefinitionWatch.prepare()
-    with _libvirt.connect(params["uri"]) as connection:
-        listed, unmatched = selection(params).pick(connection.domains(), lambda domain: (domain.name, domain.uuid))
-        report_unmatched(module, unmatched, params["uri"])
-        editor = Editor(
-            connection,
-            Policy(params["state"], params["viewers_handle_pointer_change"], params["force"]),
-            _qemu_facts.Judge(params["probe"], params["probe_wrappers"], Cache(params["cache_dir"])),
-            Backups(params["backup_dir"] or state_directory("backups")),
-            include_saved_states=params["include_saved_states"],
-            check_mode=module.check_mode,
+    uri = module.params["uri"]
+    if _libvirt.runs_here(uri):
+        DefinitionWatch.prepare()  # a whole driver wants the events' loop at its start
+    with _libvirt.connect(uri) as connection:
+        listed, unmatched = selection(module.params).pick(
+            connection.domains(), lambda domain: (domain.name, domain.uuid)
         )
-        records = [editor.edit(domain) for domain in listed]
+        report_unmatched(module, unmatched, uri)
+        # Handles keep their connection open, and a new process must not find an open one.
+        listed = [domain._replace(handle=None) for domain in listed]
+    processes = 1 if _libvirt.runs_here(uri) else how_many(len(listed), A_PROCESS)
+
+    def work(domains: t.Sequence[Listed]) -> t.Iterator[Record]:
+        return _edit_all(domains, module.params, module.check_mode)
+
+    records = deal_out(listed, processes, work, work, _lost)
+    diffs = [diff for record in records for diff in record.pop("diffs")]
     result: Record = {
         "changed": any(record["changed"] for record in records),
         "domains": records,
@@ -73,8 +79,52 @@ def run(module: AnsibleModule) -> Record:
         "unmatched": unmatched,
     }
     if module._diff:
-        result["diff"] = editor.diffs
+        result["diff"] = diffs
     return result
+
+
+def _edit_all(domains: t.Sequence[Listed], params: Record, check_mode: bool) -> t.Iterator[Record]:
+    """Edit domains, one after the other, over a connection of their own."""
+    DefinitionWatch.prepare()
+    try:
+        with _libvirt.connect(params["uri"]) as connection:
+            editor = Editor(
+                connection,
+                Policy(params["state"], params["viewers_handle_pointer_change"], params["force"]),
+                _qemu_facts.Judge(params["probe"], params["probe_wrappers"], Cache(params["cache_dir"])),
+                Backups(params["backup_dir"] or state_directory("backups")),
+                include_saved_states=params["include_saved_states"],
+                check_mode=check_mode,
+            )
+            yield from map(editor.edit, domains)
+    except LibvirtFailure as e:
+        yield from ({**_untouched(domain), "error": str(e)} for domain in domains)
+
+
+def _untouched(domain: Listed) -> Record:
+    """The record of a domain with which nothing was done; `diffs` is for the result as a whole."""
+    return {
+        "name": domain.name,
+        "uuid": domain.uuid,
+        "state": domain.state,
+        "persistent": domain.persistent,
+        "changed": False,
+        "graphics": [],
+        "reason": "",
+        "restart_pending": False,
+        "backup": None,
+        "saved_states": [],
+        "diffs": [],
+    }
+
+
+def _lost(domain: Listed, begun: bool) -> Record:
+    """Of a domain whose process was killed."""
+    state = "it is as it was before or as wanted" if begun else "nothing was changed"
+    return {
+        **_untouched(domain),
+        "error": f"The process that was to edit {domain.name} was killed: {state}; run this again.",
+    }
 
 
 def summarize(records: t.Sequence[Record]) -> Record:
@@ -115,7 +165,7 @@ def make_plan(xml: str, policy: Policy, judge: t.Callable[[str | None], Verdict]
 
 
 class Editor:
-    """Edits the domains of one connection. `diffs` collects what changed, one entry a domain."""
+    """Edits the domains of one connection."""
 
     def __init__(
         self,
@@ -134,22 +184,10 @@ class Editor:
         self._include_saved_states = include_saved_states
         self._check_mode = check_mode
         self._watch = DefinitionWatch(connection)
-        self.diffs: list[Record] = []
 
     def edit(self, domain: Listed) -> Record:
         """Edit one domain; whatever goes wrong stays with it."""
-        record: Record = {
-            "name": domain.name,
-            "uuid": domain.uuid,
-            "state": domain.state,
-            "persistent": domain.persistent,
-            "changed": False,
-            "graphics": [],
-            "reason": "",
-            "restart_pending": False,
-            "backup": None,
-            "saved_states": [],
-        }
+        record = _untouched(domain)
         try:
             self._edit(domain, record)
         except ConsoleError as e:
@@ -160,6 +198,7 @@ class Editor:
         if not domain.persistent:
             record["skipped"] = "it is transient: its definition ends with it, so change it where it is created"
             return
+        domain = self._connection.reach(domain)
         plan = self._plan(domain)
         if not plan.settings:
             record["skipped"] = "it has no VNC graphics"
@@ -174,7 +213,7 @@ class Editor:
         ]
         record["restart_pending"] = self._restart_pending(domain, plan.decision.settings)
         if plan.changes:
-            self._add_diff(domain.name, plan.lines)
+            _add_diff(record, domain.name, plan.lines)
         self._edit_saved_states(domain, plan.decision.settings, record)
 
     def _read(self, domain: Listed) -> str:
@@ -232,7 +271,11 @@ class Editor:
         raise EditConflict(_why_not_as_asked(domain.name, differing, still, record["backup"]))
 
     def _differences(self, domain: Listed, expected: _Element) -> list[str]:
-        return _domain_xml.differences(expected, self._read(domain))
+        actual = self._read(domain)
+        # Mostly libvirt keeps every character, which is told faster than that the two mean the same.
+        if _domain_xml.serialize(_domain_xml.parse(actual)) == _domain_xml.serialize(expected):
+            return []
+        return _domain_xml.differences(expected, actual)
 
     def _restart_pending(self, domain: Listed, settings: t.Sequence[Setting]) -> bool:
         """Told from what the running process has, not from what was just written."""
@@ -270,7 +313,7 @@ class Editor:
             shown = _domain_xml.masked_lines(_domain_xml.parse(before))
             _domain_xml.apply_settings(root, wanted)
             label = f"{domain.name} ({' '.join(filter(None, (state.kind, state.name)))})"
-            self._add_diff(label, (shown, _domain_xml.masked_lines(root)))
+            _add_diff(record, label, (shown, _domain_xml.masked_lines(root)))
 
     def _write_saved_state(
         self, domain: Listed, state: SavedState, root: _Element, wanted: t.Sequence[Setting]
@@ -288,9 +331,10 @@ class Editor:
             " the old one was put back."
         )
 
-    def _add_diff(self, label: str, lines: tuple[list[str], list[str]]) -> None:
-        before, after = ("".join(f"{line}\n" for line in side) for side in lines)
-        self.diffs.append({"before_header": label, "after_header": label, "before": before, "after": after})
+
+def _add_diff(record: Record, label: str, lines: tuple[list[str], list[str]]) -> None:
+    before, after = ("".join(f"{line}\n" for line in side) for side in lines)
+    record["diffs"].append({"before_header": label, "after_header": label, "before": before, "after": after})
 
 
 def _why_not_as_asked(name: str, differing: t.Sequence[str], still: t.Sequence[str], backup: str) -> str:

@@ -11,14 +11,18 @@ from typing import Any
 
 import libvirt
 
+from ansible_collections.kvmops.console.plugins.module_utils._processes import MOST
 from ansible_collections.kvmops.console.tests.lab.kvmlab import domain_xml
 
 PASSWORD = "geheim-7"
-DOMAINS = 40
+DOMAINS = 120
+"""So many that several processes share the work, where there are processors."""
+EARLY, LATER = 12, 36
+"""Places in the same share, whether one, two, three or four processes take turns."""
 
 
 def test_libvirtd_killed_half_way_leaves_every_domain_old_or_new(hypervisor: Any) -> None:
-    names = [f"guest-{number:02}" for number in range(DOMAINS)]
+    names = [f"guest-{number:03}" for number in range(DOMAINS)]
     before = {}
     for name in names:
         hypervisor.connection.defineXML(domain_xml(name, power_control="yes", password=PASSWORD))
@@ -28,10 +32,10 @@ def test_libvirtd_killed_half_way_leaves_every_domain_old_or_new(hypervisor: Any
 
     folder = hypervisor.host.root / "etc/libvirt/qemu"
     module = hypervisor.start_module("domain_power_control", {"domains": names})
-    half = folder / f"{names[DOMAINS // 2]}.xml"
+    later = folder / f"{names[LATER]}.xml"
     deadline = time.monotonic() + 60
-    while "powerControl='no'" not in half.read_text():
-        assert time.monotonic() < deadline, "the module never came to the middle"
+    while "powerControl='no'" not in later.read_text():
+        assert time.monotonic() < deadline, "the module never came so far"
         assert module.process.poll() is None, "the module was done before libvirtd could be killed"
     hypervisor.host.libvirtd("kill")
     result = module.result()
@@ -44,14 +48,18 @@ def test_libvirtd_killed_half_way_leaves_every_domain_old_or_new(hypervisor: Any
     new = {name for name in names if _as(name, expected, names[0]) == _anonymous(after[name])}
     old = {name for name in names if after[name] == before[name]}
     assert new | old == set(names)
-    assert {names[DOMAINS // 2 - 1], names[-1]} == {names[DOMAINS // 2 - 1]} & new | {names[-1]} & old
+    assert {names[EARLY], names[LATER]} <= new
+    assert set(names[-MOST:]) <= old, "the last one of each process had not come by then"
     assert all(PASSWORD in definition for definition in after.values())
     assert all("error" in records[name] for name in old)
     told_new = {name for name in names if records[name]["changed"] and "error" not in records[name]}
     assert told_new <= new, "a domain that was told as changed is changed"
 
-    repaired = hypervisor.module("domain_power_control", domains=names)
+    repaired = hypervisor.module("domain_power_control", domains=names, diff=True)
     assert "failed" not in repaired
+    assert [record["name"] for record in repaired["domains"]] == names
+    assert [record["name"] for record in repaired["domains"] if record["changed"]] == sorted(old)
+    assert [diff["before_header"] for diff in repaired["diff"]] == sorted(old)
     assert {hypervisor.vnc(name)["powerControl"] for name in names} == {"no"}
     assert {hypervisor.vnc(name)["passwd"] for name in names} == {PASSWORD}
 

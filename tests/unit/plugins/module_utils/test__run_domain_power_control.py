@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import stat
 import typing as t
 from pathlib import Path
@@ -18,6 +20,7 @@ libvirt = pytest.importorskip("libvirt", reason="needs libvirt's Python bindings
 from ansible_collections.kvmops.console.plugins.module_utils import _domain_xml, _libvirt, _qemu_facts
 from ansible_collections.kvmops.console.plugins.module_utils._backup import Backups
 from ansible_collections.kvmops.console.plugins.module_utils._power_policy import STATES, Policy
+from ansible_collections.kvmops.console.plugins.module_utils._processes import deal_out
 from ansible_collections.kvmops.console.plugins.module_utils._qemu_probe import Cache
 from ansible_collections.kvmops.console.plugins.module_utils._run import domain_power_control as run_file
 from ansible_collections.kvmops.console.plugins.modules import domain_power_control
@@ -319,6 +322,96 @@ def test_a_backup_folder_that_others_can_enter_stops_the_edit(host: Host, play: 
     backups.chmod(0o755)
     assert "can be entered by others" in only(play())["error"]
     assert host.xml("web-1") == before
+
+
+# Several processes: with the test driver each has a copy of the host, so what is looked at is the result
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two share the work, from two domains on."""
+    monkeypatch.setattr(_libvirt, "runs_here", lambda uri: False)
+    monkeypatch.setattr(run_file, "how_many", lambda items, a_process: 2)
+
+
+def fleet_of(host: Host, names: str) -> None:
+    for number, name in enumerate(names, start=1):
+        host.define(domain(name, vnc("yes", passwd=PASSWORD), number=number))
+
+
+def test_several_processes_give_what_one_gives(
+    host: Host, play: Play, backups: Path, request: pytest.FixtureRequest
+) -> None:
+    fleet(host)
+    one = play(_ansible_check_mode=True, _ansible_diff=True)
+    request.getfixturevalue("processes")
+    assert play(_ansible_check_mode=True, _ansible_diff=True) == one
+    several = play(_ansible_diff=True)
+    assert several["diff"] == one["diff"]
+    for record in several["domains"]:
+        kept = record.pop("backup")
+        assert (kept is not None) is record["changed"]
+        assert kept is None or Path(kept).parent == backups
+    for record in one["domains"]:
+        del record["backup"]
+    assert several["domains"] == one["domains"]
+
+
+def test_a_process_that_is_killed_loses_nobody(
+    host: Host, play: Play, processes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet_of(host, "abcdefgh")
+    define = _libvirt.define
+
+    def fatal(connection: _libvirt.Connection, name: str, xml: str, unsaid: t.Callable[[str], str]) -> None:
+        define(connection, name, xml, unsaid)
+        if name == "d":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(_libvirt, "define", fatal)
+    result = play(_ansible_diff=True)
+    killed = "The process that was to edit {} was killed: {}; run this again.".format
+    assert {record["name"]: record["error"] for record in result["domains"] if "error" in record} == {
+        "d": killed("d", "it is as it was before or as wanted"),
+        "f": killed("f", "nothing was changed"),
+        "h": killed("h", "nothing was changed"),
+    }
+    assert [record["name"] for record in result["domains"]] == list("abcdefgh")
+    assert [record["name"] for record in result["domains"] if record["changed"]] == list("abceg")
+    assert [diff["before_header"] for diff in result["diff"]] == list("abceg")
+    assert result["summary"] == {"domains": 8, "changed": 5, "skipped": 0, "errors": 3, "restart_pending": 0}
+
+
+def test_a_libvirt_that_is_gone_after_the_listing_is_told_by_every_domain(
+    host: Host, play: Play, processes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet_of(host, "abc")
+    opener = libvirt.open
+    opened: list[str] = []
+
+    def open_once(uri: str) -> t.Any:
+        if opened:
+            raise libvirt.libvirtError("it is gone")
+        opened.append(uri)
+        return opener(uri)
+
+    monkeypatch.setattr(libvirt, "open", open_once)
+    result = play()
+    assert {record["error"] for record in result["domains"]} == {f"Connecting to libvirt at {URI} failed: it is gone"}
+    assert [(record["name"], record["changed"]) for record in result["domains"]] == [(name, False) for name in "abc"]
+
+
+def test_a_domain_that_is_gone_after_the_listing(host: Host, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet_of(host, "ab")
+
+    def undefine_first(*how: t.Any) -> t.Any:
+        host.connection.lookupByName("a").undefine()
+        return deal_out(*how)
+
+    monkeypatch.setattr(run_file, "deal_out", undefine_first)
+    first, second = play()["domains"]
+    assert (first["error"], first["changed"]) == ("a is gone: it ended or was undefined meanwhile.", False)
+    assert second["changed"] is True
 
 
 # Somebody else, and a libvirt that refuses
