@@ -36,6 +36,11 @@ if t.TYPE_CHECKING:
 
 Record = dict[str, t.Any]
 
+AT_ONCE = 100
+"""Domains whose definitions are read one right behind the other: a libvirt that has to wait between two falls asleep,
+and waking up takes as long as reading.
+"""
+
 
 def run(module: AnsibleModule) -> Record:
     """The module's result."""
@@ -50,7 +55,7 @@ def run(module: AnsibleModule) -> Record:
             _qemu_conf.read(params["uri"]),
         )
         host = describe_host(connection)
-        records = [auditor.audit(domain) for domain in listed]
+        records = auditor.audit(listed)
         return {
             "changed": False,
             "domains": records,
@@ -97,6 +102,13 @@ def _telling_verdict(record: Record) -> str:
     return next((verdict for verdict in (AFFECTED, UNKNOWN, INCAPABLE, FIXED) if verdict in found), UNKNOWN)
 
 
+class Definitions(t.NamedTuple):
+    """A domain's, as libvirt writes them; None where it is not running, or not persistent."""
+
+    live: str | None
+    config: str | None
+
+
 class Auditor:
     """Makes the records of one host's domains."""
 
@@ -106,8 +118,24 @@ class Auditor:
         self._defaults = defaults
         self._libvirt_version = connection.library_version()
 
-    def audit(self, domain: Listed) -> Record:
-        """The record of a domain; one that cannot be read has `error`, and nothing that was guessed."""
+    def audit(self, domains: t.Sequence[Listed]) -> list[Record]:
+        """The record of each; one that cannot be read has `error`, and nothing that was guessed."""
+        records = []
+        for first in range(0, len(domains), AT_ONCE):
+            some = domains[first : first + AT_ONCE]
+            records += [self._record(domain, read) for domain, read in zip(some, list(map(self._read, some)))]
+        return records
+
+    def _read(self, domain: Listed) -> Definitions | ConsoleError:
+        try:
+            return Definitions(
+                _libvirt.live_xml(domain, self._connection) if domain.active else None,
+                _libvirt.inactive_xml(domain, self._connection) if domain.persistent else None,
+            )
+        except ConsoleError as e:
+            return e
+
+    def _record(self, domain: Listed, read: Definitions | ConsoleError) -> Record:
         record: Record = {
             "name": domain.name,
             "uuid": domain.uuid,
@@ -117,15 +145,17 @@ class Auditor:
             "managed_save": domain.managed_save,
         }
         try:
-            record.update(self._read(domain))
+            if isinstance(read, ConsoleError):
+                raise read
+            record.update(self._describe(domain, read))
         except ConsoleError as e:
             return {**record, "error": str(e)}
         record["findings"] = _findings.findings(record)
         return record
 
-    def _read(self, domain: Listed) -> Record:
-        live = _domain_xml.parse(_libvirt.live_xml(domain, self._connection)) if domain.active else None
-        config = _domain_xml.parse(_libvirt.inactive_xml(domain, self._connection)) if domain.persistent else None
+    def _describe(self, domain: Listed, read: Definitions) -> Record:
+        live = None if read.live is None else _domain_xml.parse(read.live)
+        config = None if read.config is None else _domain_xml.parse(read.config)
         root = live if live is not None else config
         if root is None:
             raise ConsoleError(f"{domain.name} is gone: it ended while it was being read.")

@@ -23,6 +23,7 @@ from ansible_collections.kvmops.console.plugins.module_utils import (
 )
 from ansible_collections.kvmops.console.plugins.module_utils._qemu_conf import VncDefaults
 from ansible_collections.kvmops.console.plugins.module_utils._qemu_process import QemuProcess
+from ansible_collections.kvmops.console.plugins.module_utils._run import domain_info as run_file
 from ansible_collections.kvmops.console.plugins.module_utils._run.domain_info import differs, summarize
 from ansible_collections.kvmops.console.plugins.module_utils._verdict import AFFECTED, FIXED, PROBE, Verdict
 from ansible_collections.kvmops.console.plugins.modules import domain_info, domain_power_control
@@ -344,6 +345,32 @@ def test_a_fleet(host: Host, audit: Audit) -> None:
         },
         "severities": {"critical": 0, "high": 2, "medium": 2, "low": 0, "info": 1},
     }
+
+
+def test_many_domains_are_read_some_at_a_time(host: Host, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what cannot be read, or is no XML, stays with its domain."""
+    names = list("abcde")
+    for number, name in enumerate(names, start=1):
+        host.define(domain(name, TABLET, vnc("yes", passwd="x"), number=number))
+    whole = audit()["domains"]
+    inactive_xml = _libvirt.inactive_xml
+    read = []
+
+    def fail_twice(one: _libvirt.Listed, connection: _libvirt.Connection) -> str:
+        read.append(one.name)
+        if one.name == "b":
+            host.connection.lookupByName("b").undefine()
+        return "<domain>" if one.name == "d" else inactive_xml(one, connection)
+
+    monkeypatch.setattr(_libvirt, "inactive_xml", fail_twice)
+    monkeypatch.setattr(run_file, "AT_ONCE", 2)
+    result = audit()
+    assert read == names
+    assert [record["name"] for record in result["domains"]] == names
+    assert [result["domains"][number] for number in (0, 2, 4)] == [whole[number] for number in (0, 2, 4)]
+    assert result["domains"][1]["error"].startswith("Reading the definition of b failed: Domain not found")
+    assert result["domains"][3]["error"].startswith("This is not a domain's XML: ")
+    assert result["summary"]["errors"] == 2
 
 
 def test_a_transient_domain(host: Host, audit: Audit) -> None:
