@@ -21,7 +21,7 @@ from pathlib import Path
 import libvirt
 
 from ansible_collections.kvmops.console.plugins.module_utils import _libvirt, _qemu_facts, _qemu_probe
-from ansible_collections.kvmops.console.tests.bench import power, screens
+from ansible_collections.kvmops.console.tests.bench import power, proxy, screens
 from ansible_collections.kvmops.console.tests.lab.kvmlab import AFFECTED_QEMU, FIXED_QEMU, Host, Lab, domain_xml
 from ansible_collections.kvmops.console.tests.lab.kvmlab.build import QEMU
 from ansible_collections.kvmops.console.tests.lab.kvmlab.machine import cache
@@ -70,14 +70,10 @@ class Bench:
         return self.host.exec(*words, stdin="{}", seconds=600, env=environment).stdout
 
     def memory(self, module: str) -> float:
-        """Peak resident memory of a module's process, in MiB."""
-        script = (
-            "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdin=sys.stdin, stdout=-3);"
-            " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-        )
-        words = ["/usr/bin/python3", "-c", script, sys.executable, str(RUNNER), module, "0", "0"]
+        """The most that a module's processes had at a time, in MiB."""
+        words = ["/usr/bin/python3", str(HERE / "peak.py"), sys.executable, str(RUNNER), module, "0", "0"]
         environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
-        return int(self.host.exec(*words, stdin="{}", seconds=600, env=environment).stdout) / 1024
+        return float(self.host.exec(*words, stdin="{}", seconds=600, env=environment).stdout)
 
 
 def rounds(*measures: Callable[[], float]) -> list[list[float]]:
@@ -156,6 +152,7 @@ def main() -> None:
             print(f"peak memory of {module}: {bench.memory(module):.0f} MiB  limit 150 MiB")
     screens.main()
     power.main()
+    proxy.main()
 
 
 if __name__ == "__main__":
