@@ -371,6 +371,7 @@ def test_the_old_process_ends_its_sessions_in_time(tmp_path: Path, server: VncSe
         proxy.process.send_signal(signal.SIGUSR2)
         assert hear_the_end(browser) == 1001
         assert proxy.process.wait(SECONDS) == 0
+        assert proxy.wait_for_event("session_end")["reason"] == "drained"
 
 
 def test_the_old_process_stops_when_told(tmp_path: Path, server: VncServer, one: dict[str, Any]) -> None:
@@ -381,6 +382,28 @@ def test_the_old_process_stops_when_told(tmp_path: Path, server: VncServer, one:
         proxy.process.terminate()
         assert hear_the_end(browser) == 1001
         assert proxy.process.wait(SECONDS) == 0
+        assert proxy.wait_for_event("session_end")["reason"] == "drained"
+
+
+def test_a_used_token_stays_used_after_a_reload(
+    tmp_path: Path, server: VncServer, one: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where nothing is kept over a restart."""
+    (tmp_path / "key").write_text(SECRET)
+    document = {
+        **one,
+        "users": {"by": ["token"]},
+        "tokens": {"jwt": {"key": str(tmp_path / "key"), "algorithm": "HS256", "single_use": True}},
+    }
+    with Proxy(document, tmp_path) as proxy:
+        proxy.wait_for_log("used tokens are forgotten at a restart, since there is no STATE_DIRECTORY")
+        token = run(capsys, "token", "--config", str(proxy.config), "--target", "one").out.strip()
+        opened(proxy, f"/?token={token}").sock.close()
+        proxy.process.send_signal(signal.SIGHUP)
+        proxy.wait_for_log("Reloaded")
+        with pytest.raises(Refused) as caught:
+            Browser(proxy.port, f"/?token={token}")
+        assert caught.value.response.status == 410
 
 
 def test_a_used_token_stays_used_in_the_next_process(
