@@ -72,7 +72,23 @@ ACCEPT_AT_ONCE = 64
 """Connections that are accepted before sessions get their turn."""
 PAUSE = 0.5
 """Seconds without accepting when the system has no more descriptors or memory."""
-_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_TELL_AGAIN = 60.0
+"""Seconds after which that is told again."""
+_PASSING = frozenset(
+    (
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+    )
+)
+"""What happened to one connection while it waited to be accepted (accept(2), Error handling)."""
 _SEND_SECONDS = 30.0
 """Seconds that a client may take for one piece of an answer."""
 _LINGER_SECONDS = 2.0
@@ -148,6 +164,7 @@ class Connections:
         self._tasks: set[asyncio.Task[None]] = set()
         self._records: set[Record] = set()
         self._requests = 0
+        self._quiet_until = 0.0
         self._seats = 0
         self._seats_of_source: Counter[str] = Counter()
         self._seats_of_target: Counter[Hashable] = Counter()
@@ -198,13 +215,11 @@ class Connections:
                 accepted, address = sock.accept()
             except (BlockingIOError, InterruptedError):
                 return
-            except ConnectionAbortedError:
-                continue
             except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    self._pause(listener, sock, error)
-                    return
-                raise
+                if error.errno in _PASSING:
+                    continue
+                self._pause(listener, sock, error)
+                return
             if self._requests >= self._settings.limits.requests:
                 accepted.close()
                 self.metrics.refused["requests"] += 1
@@ -216,8 +231,10 @@ class Connections:
 
     def _pause(self, listener: Listener, sock: socket.socket, error: OSError) -> None:
         """Leave connections in the kernel's queue until others have ended: trying on would only burn time."""
-        _log.error("No connection can be accepted: %s; the next try is in %g seconds.", error.strerror, PAUSE)
         loop = asyncio.get_running_loop()
+        if loop.time() >= self._quiet_until:
+            self._quiet_until = loop.time() + _TELL_AGAIN
+            _log.error("No connection can be accepted: %s; it is tried again every %g s.", error.strerror, PAUSE)
         loop.remove_reader(sock.fileno())
 
         def go_on() -> None:

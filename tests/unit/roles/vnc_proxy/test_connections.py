@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import jwt
 import pytest
@@ -167,25 +168,47 @@ def test_as_many_requests_as_there_may_be(tmp_path: Path) -> None:
         assert b'refused_total{cause="requests"} 1.0' in request(proxy.port, "/metrics").body
 
 
+class Failing:
+    """A listening socket that fails before it gives a connection."""
+
+    def __init__(self, real: socket.socket, *numbers: int) -> None:
+        self._real = real
+        self._numbers = list(numbers)
+        self.tries = 0
+
+    def accept(self) -> Any:
+        self.tries += 1
+        if self._numbers:
+            raise OSError(self._numbers[0], os.strerror(self._numbers.pop(0)))
+        return self._real.accept()
+
+    def fileno(self) -> int:
+        return self._real.fileno()
+
+
+def accept_at(proxy: Serving, failing: Failing) -> None:
+    """Let the proxy accept there, from now on."""
+    accept: Callable[..., None] = proxy.connections._accept
+    proxy.do(lambda: proxy._loop.add_reader(failing.fileno(), accept, proxy.listeners[0], failing))
+
+
 def test_a_system_without_descriptors_is_tried_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Serving({}, tmp_path) as proxy:
-        listener = proxy.listeners[0]
-        real = listener.sockets[0]
-
-        class Exhausted:
-            """The listening socket, whose next connection can't be taken."""
-
-            def accept(self) -> Any:
-                raise OSError(24, "Too many open files")
-
-            def fileno(self) -> int:
-                return real.fileno()
-
-        proxy.do(lambda: proxy.connections._accept(listener, Exhausted()))  # type: ignore[arg-type]
-        assert "No connection can be accepted: Too many open files" in caplog.text
-        # The next try has the real one's number, and the stand-in's method; so put the reader back as it was.
-        proxy.do(lambda: proxy._loop.add_reader(real.fileno(), proxy.connections._accept, listener, real))
+        failing = Failing(proxy.listeners[0].sockets[0], errno.EMFILE, errno.ENFILE)
+        accept_at(proxy, failing)
         assert request(proxy.port, "/healthz").status == 200
+        assert [record.getMessage() for record in caplog.records] == [
+            "No connection can be accepted: Too many open files; it is tried again every 0.5 s."
+        ]
+
+
+def test_connections_that_broke_before_they_were_accepted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Serving({}, tmp_path) as proxy:
+        failing = Failing(proxy.listeners[0].sockets[0], errno.ECONNABORTED, errno.EPROTO)
+        accept_at(proxy, failing)
+        assert request(proxy.port, "/healthz").status == 200
+        assert failing.tries >= 3
+    assert caplog.text == ""
 
 
 # --- Consoles ---------------------------------------------------------------------------------------------------------
