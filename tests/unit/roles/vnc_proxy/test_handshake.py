@@ -102,7 +102,7 @@ def test_all_of_it_goes_through(name: str, size: int) -> None:
     assert to_client == said(turns, "S")
     assert to_server == said(turns, "C")
     assert (handshake.state, handshake.version, handshake.security_type) == ("done", version, chosen)
-    assert handshake.offered == offered
+    assert (handshake.offered, handshake.reason) == (offered, "")
     assert handshake.desktop == _rfb.ServerInit(640, 480, PIXELS, "QEMU")
     assert handshake.rest_of_client() == handshake.rest_of_server() == b""
 
@@ -153,6 +153,18 @@ def test_a_client_that_says_all_at_once_waits_for_its_turns() -> None:
     handshake.from_server(INIT)
     assert handshake.state == "done"
     assert handshake.rest_of_client() == _rfb.key_event(97, down=True)
+
+
+@pytest.mark.parametrize("policy", [PASS, REFUSE])
+@pytest.mark.parametrize("name", WHOLE)
+def test_sides_that_never_wait_are_understood(name: str, policy: Policy) -> None:
+    turns = WHOLE[name][0]
+    for order in ("SC", "CS"):
+        handshake, to_client, to_server = play([(who, said(turns, who) + b"\2") for who in order], policy)
+        assert to_server == said(turns, "C")
+        assert to_client == said(turns, "S").replace(b"\2\2\36", b"\2\2\36" if policy == PASS else b"\1\2")
+        assert (handshake.state, handshake.offered) == ("done", WHOLE[name][3])
+        assert (handshake.rest_of_server(), handshake.rest_of_client()) == (b"\2", b"\2")
 
 
 # --- Refusals ---------------------------------------------------------------------------------------------------------
@@ -233,6 +245,13 @@ def test_opaque_types_are_not_offered_where_something_is_enforced(policy: Policy
     assert handshake.to_client() == CHALLENGE
 
 
+@pytest.mark.parametrize("name", WHOLE)
+def test_clear_types_go_through_where_something_is_enforced(name: str) -> None:
+    turns = WHOLE[name][0]
+    handshake, _to_client, to_server = play(turns, REFUSE)
+    assert (handshake.state, to_server) == ("done", said(turns, "C"))
+
+
 @pytest.mark.parametrize("types", [b"\1\1", b"\2\2\1", b"\3\1\2\1"])
 def test_clear_types_are_offered_as_they_come(types: bytes) -> None:
     assert play([("S", V38), ("C", V38), ("S", types)], REFUSE).to_client == V38 + types
@@ -265,6 +284,7 @@ def test_an_unknown_type_of_3_3() -> None:
 def test_another_protocol(server: bytes, client: bytes) -> None:
     handshake, to_client, to_server = play([("S", server), ("C", client), ("S", b"\x17")], size=1)
     assert (handshake.state, to_client, to_server) == ("opaque", server, client)
+    assert handshake.version == _rfb.parse_version(client)
     assert handshake.rest_of_server() == b"\x17"
     handshake, to_client, to_server = play([("S", server), ("C", client)], REFUSE)
     assert (handshake.state, to_client, to_server) == ("refused", server, b"")
@@ -314,8 +334,17 @@ def test_a_client_that_never_waits_is_not_kept() -> None:
 
 def test_a_server_that_never_waits_is_not_kept() -> None:
     handshake = Handshake(PASS)
+    handshake.from_server(V38 + bytes(65536 + 24))
     with pytest.raises(VncProtocolError, match="The server says more than a handshake can be"):
-        handshake.from_server(V38 + bytes(65536 + 25))
+        handshake.from_server(b"\0")
+
+
+def test_what_comes_after_a_handshake_may_be_long() -> None:
+    pixels, text = bytes(1 << 18), bytes(1 << 17)
+    handshake = play([*NONE_38[:-1], ("S", INIT + pixels), ("C", text)]).handshake
+    assert (handshake.rest_of_server(), handshake.rest_of_client()) == (pixels, text)
+    handshake = play([*VENCRYPT, ("C", b"\x13" + text), ("S", pixels)]).handshake
+    assert (handshake.rest_of_server(), handshake.rest_of_client()) == (pixels, text)
 
 
 # --- Secrets, and those who only look ---------------------------------------------------------------------------------
