@@ -76,6 +76,26 @@ def test_release_breaks_unpatched_and_works_patched(
     viewer.leave()
 
 
+@pytest.mark.parametrize("version", [MODULES[0], MODULES[-1]])
+def test_machine_without_a_tablet(
+    browser: Browser, start: Start, serve: Serve, module: Module, tmp_path: Path, version: str
+) -> None:
+    """It takes movements for good."""
+    tree = copy(version, tmp_path)
+    assert module("novnc_patch", paths=[os.fspath(tree)])["changed"]
+    machine = start("affected")
+    viewer = Viewer(browser, f"{serve(tree, machine)}/viewer.html")
+    viewer.until("told.power && told.state == 'connected' && rfb._sock._qemuPointer")
+    for x, y in PATH:
+        viewer.move(x, y)
+    viewer.click(*PATH[-1])
+    machine.wait_moved(PATH[-1][0] - PATH[0][0], PATH[-1][1] - PATH[0][1])
+    assert max(map(abs, machine.steps())) < 100
+    machine.wait_said("input_event_btn", "left", "down 1")
+    assert viewer.value("told.state == 'connected' && Boolean(rfb._sock._qemuPointer)")
+    viewer.leave()
+
+
 @pytest.mark.parametrize(
     ("version", "mode"), [*((version, "tolerant") for version in MODULES), ("1.0.0", "full"), ("1.7.0", "full")]
 )
