@@ -305,6 +305,36 @@ def test_browser_that_says_goodbye_is_answered(kind: str) -> None:
     run(main())
 
 
+def test_last_words_before_a_goodbye_reach_a_slow_server() -> None:
+    """They come in one read with it, and the server has no room for all of them."""
+
+    async def main() -> None:
+        async with running(skip_parse=True) as r:
+            r.session._server.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            r.client.protocol.send_binary(noise(50_000))
+            await r.client.close()
+            heard = await r.server.hear(50_000)
+            assert heard == noise(50_000)
+            assert await r.server.hear_all() == b""
+            assert (await ended(r)).reason == "client_closed"
+
+    run(main())
+
+
+def test_goodbye_of_a_browser_is_all_that_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It need not close its connection: we do, once it has answered ours."""
+    monkeypatch.setattr(_session, "LINGER", 1000.0)
+
+    async def main() -> None:
+        async with running() as r:
+            await shake_hands(r)
+            r.session.end("drained")
+            assert await r.client.hear_all() == b""
+            assert (await ended(r)).reason == "drained"
+
+    run(main())
+
+
 def test_browser_that_says_goodbye_and_stays_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also with more on the way to it than it reads."""
     monkeypatch.setattr(_session, "LINGER", 0.05)
