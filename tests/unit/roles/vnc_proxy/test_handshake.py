@@ -365,4 +365,6 @@ def test_who_only_looks_puts_nobody_out() -> None:
     handshake, _to_client, to_server = play(NONE_38, Policy(view_only=True))
     assert to_server == V38 + b"\1" + b"\1", "ClientInit asks for the desktop alone, and gets a shared one"
     assert handshake.state == "done"
+    handshake = play([("C", V38 + b"\1" + b"\0" + b"\3more"), *NONE_38[::2]], Policy(view_only=True)).handshake
+    assert (handshake.state, handshake.rest_of_client()) == ("done", b"\3more")
     assert play(NONE_38, Policy(power="deny")).to_server == said(NONE_38, "C")
