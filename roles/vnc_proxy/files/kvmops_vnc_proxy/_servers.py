@@ -181,6 +181,7 @@ def tcp_way(address: Address) -> _vnc.Way:
         try:
             connection.settimeout(seconds)
             connection.connect(address.where)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Short messages, each waited for
         except BaseException:
             connection.close()
             raise

@@ -96,6 +96,8 @@ class VncServer:
         with contextlib.suppress(OSError):
             while True:
                 connection, _address = self._listener.accept()
+                if connection.family != socket.AF_UNIX:  # as QEMU does it
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.connections += 1
                 self._open.append(connection)
                 self.connected.set()
