@@ -319,7 +319,7 @@ RUNNING_STATES = {
 }
 """What QEMU's RunState means (qapi/run-state.json). The others are of migrating or saving: nothing is done then."""
 
-ACPI, CTRL_ALT_DEL = "acpi", "ctrl_alt_del"
+AGENT, ACPI, CTRL_ALT_DEL = "agent", "acpi", "ctrl_alt_del"
 """The methods that ask a guest."""
 
 _COMMANDS: dict[str, tuple[str, Arguments | None]] = {
@@ -341,11 +341,13 @@ _PAUSE = 0.2
 class Machine:
     """A QEMU to be switched, as _power_drive wants it: `look`, `request`, `wait`. Use it with `with`.
 
-    `force`: the command that FORCE stands for, quit or system_reset. `trouble` says why it could not be read last.
+    `force`: the command that FORCE stands for, quit or system_reset. `agent`: has the guest's agent do what is wanted,
+    and raises ConsoleError where that does not take it. `trouble` says why it could not be read last.
     """
 
-    def __init__(self, path: str, timeout: float, force: str) -> None:
+    def __init__(self, path: str, timeout: float, force: str, agent: t.Callable[[], None] | None = None) -> None:
         self.path = path
+        self._agent = agent
         self.trouble: str | None = None
         self._timeout = timeout
         self._force = force
@@ -392,6 +394,10 @@ class Machine:
 
     def request(self, request: _power.Request) -> Answer:
         """Have it done. Whether a command was heard whose answer did not come will be seen, but for an NMI."""
+        if request.method == AGENT and self._agent is not None:
+            self._connected().forget_events()
+            self._agent()
+            return Answer(request)
         command, arguments = _COMMANDS.get(request.method, (self._force, None))
         monitor = self._connected()
         monitor.forget_events()

@@ -43,6 +43,8 @@ options:
       - C(path) is the path of the unix socket. Required.
       - C(name) is what the machine is called in the result, by default the name of the socket without its suffix. Two
         machines of one name are refused.
+      - C(agent) is the path of the unix socket of its guest agent, a chardev behind a C(virtserialport) of the name
+        C(org.qemu.guest_agent.0). Without it, there is no method V(agent) for this machine.
       - A machine counts as off when nobody listens on its socket, or its folder has no such socket.
     type: list
     elements: raw
@@ -71,18 +73,21 @@ options:
   methods:
     description:
       - How the guest is asked, in this order, until one works.
-      - By default V(acpi) for 60 seconds, again every 15, for O(state=stopped), and V(ctrl_alt_del) for 60 seconds for
-        O(state=rebooted). Other states have none, and do not look at it.
+      - By default V(agent) for 20 seconds where O(sockets) names one. Then V(acpi) for 60 seconds, again every 15, for
+        O(state=stopped), and V(ctrl_alt_del) for 60 seconds for O(state=rebooted).
+      - Other states have none, and do not look at it.
     type: list
     elements: dict
     suboptions:
       method:
         description:
+          - V(agent) asks the guest agent. One that shows no sign of life within 5 seconds is passed over.
           - V(acpi) presses the power button (O(state=stopped) only).
           - V(ctrl_alt_del) presses these keys (O(state=rebooted) only), which most guests take for a wish to reboot.
         type: str
         choices:
           - acpi
+          - agent
           - ctrl_alt_del
         required: true
       timeout:

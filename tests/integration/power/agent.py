@@ -127,12 +127,17 @@ def initrd() -> Path:
     return target
 
 
-def define(hypervisor: Any, name: str, *, words: str = "", devices: str = "", **what: Any) -> Any:
-    """A domain with this guest, defined; `words` for its kernel."""
+def build() -> Path:
+    """The same; the test is skipped where that cannot be made."""
     try:
-        built = initrd()
+        return initrd()
     except subprocess.CalledProcessError as e:
         pytest.skip(f"the packages of the agent and the kernel cannot be had: {e.stderr}")
+
+
+def define(hypervisor: Any, name: str, *, words: str = "", devices: str = "", **what: Any) -> Any:
+    """A domain with this guest, defined; `words` for its kernel."""
+    built = build()
     (hypervisor.host.root / _INSIDE).write_bytes(built.read_bytes())
     hypervisor.put(name, guest=True, devices=_CHANNEL + devices, **what)
     xml = str(hypervisor.definition(name)).replace("/opt/lab-guest/initrd.gz", f"/{_INSIDE}")

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.kvmops.console.tests.integration.power import agent
 from ansible_collections.kvmops.console.tests.integration.qmp.machine import SECONDS, machine, programs
 
 RUN_MODULE = Path(__file__).resolve().parents[1] / "run_module.py"
@@ -40,7 +41,7 @@ def fixed(programs: dict[str, str]) -> str:
     return programs["fixed"]
 
 
-def run(state: str, *sockets: str, check: bool = False, diff: bool = False, **arguments: Any) -> Result:
+def run(state: str, *sockets: Any, check: bool = False, diff: bool = False, **arguments: Any) -> Result:
     """What the module returns, run as Ansible's wrapper runs it."""
     done = subprocess.run(
         [sys.executable, "-B", os.fspath(RUN_MODULE), "qmp_power", str(int(check)), str(int(diff))],
@@ -87,6 +88,26 @@ def test_guest_reboots_and_then_goes_off_in_a_qemu_that_stays(fixed: str) -> Non
         assert (record["after"], tried(record)) == ("off", [("acpi", "done")])
         assert qemu.watch.execute("query-status")["status"] == "shutdown"
         assert only(run("stopped", qemu.qmp))["changed"] is False
+
+
+def test_guest_agent_is_asked(fixed: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "qga")
+    door = ["-device", "virtio-serial", "-device", "virtserialport,chardev=ga,name=org.qemu.guest_agent.0"]
+    door += ["-chardev", f"socket,id=ga,path={path},server=on,wait=off"]
+    with machine(fixed, *door) as deaf:
+        record = only(run("stopped", {"path": deaf.qmp, "agent": path}, methods=[{"method": "agent"}]))
+        assert tried(record) == [("agent", "refused")]
+        assert "did not answer within 5 s" in record["error"]
+        assert not deaf.events()
+    with machine(fixed, "-initrd", str(agent.build()), *door, linux=True) as qemu:
+        socket = {"path": qemu.qmp, "agent": path}
+        record = only(run("rebooted", socket, methods=[{"method": "agent", "timeout": SECONDS}]))
+        assert (record["after"], tried(record)) == ("on", [("agent", "done")])
+        assert qemu.event("RESET")["guest"] is True
+        qemu.booted()
+        record = only(run("stopped", socket, methods=[{"method": "agent", "timeout": SECONDS}]))
+        assert (record["after"], tried(record)) == ("off", [("agent", "done")])
+        assert qemu.ended() == 0
 
 
 def test_guest_that_does_not_listen_is_never_forced_when_that_is_forbidden(program: str) -> None:
@@ -149,7 +170,7 @@ def test_machine_that_goes_off_instead_of_rebooting(fixed: str) -> None:
 def test_frozen_qemu_fails_alone(fixed: str) -> None:
     with machine(fixed) as frozen, machine(fixed) as good:
         frozen.send(signal.SIGSTOP)
-        sockets: list[Any] = [{"name": "frozen", "path": frozen.qmp}, {"name": "good", "path": good.qmp}]
+        sockets = [{"name": "frozen", "path": frozen.qmp}, {"name": "good", "path": good.qmp}]
         result = run("stopped", *sockets, force="at_once", timeout=3.0)
         assert [("error" in one, one["after"]) for one in result["machines"]] == [(True, "unknown"), (False, "off")]
         assert "did not greet" in result["machines"][0]["error"]
@@ -172,7 +193,7 @@ def test_qemu_that_is_killed_during_the_wait_is_off(fixed: str) -> None:
 def test_many_at_once(fixed: str) -> None:
     with contextlib.ExitStack() as stack:
         machines = [stack.enter_context(machine(fixed)) for _number in range(4)]
-        sockets: list[Any] = [{"name": f"m{number}", "path": one.qmp} for number, one in enumerate(machines)]
+        sockets = [{"name": f"m{number}", "path": one.qmp} for number, one in enumerate(machines)]
         result = run("stopped", *sockets, methods=BRIEFLY, force="after_methods")
         assert result["summary"] == {"machines": 4, "changed": 4, "skipped": 0, "errors": 0}
         assert [one.ended() for one in machines] == [0] * 4

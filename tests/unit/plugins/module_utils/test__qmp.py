@@ -21,6 +21,7 @@ import pytest
 
 from ansible_collections.kvmops.console.plugins.module_utils import _image, _power, _qmp
 from ansible_collections.kvmops.console.plugins.module_utils._errors import (
+    ConsoleError,
     ImageError,
     InputError,
     MissingLibrary,
@@ -594,6 +595,21 @@ def test_request_is_one_command(qemu: Qemu, machine: _qmp.Machine, method: str, 
     qemu.answers[command] = {}
     assert ask(machine, method) is None
     assert qemu.names() == ["query-cpus-fast", command]
+
+
+def test_agent_is_asked_beside_the_monitor(qemu: Qemu) -> None:
+    asked: list[str] = []
+
+    def agent() -> None:
+        asked.append("agent")
+        if len(asked) > 1:
+            raise ConsoleError("it refuses.")
+
+    with _qmp.Machine(qemu.path, SECONDS, "quit", agent) as machine:
+        assert ask(machine, _qmp.AGENT) is None
+        with pytest.raises(ConsoleError, match="it refuses"):
+            ask(machine, _qmp.AGENT)
+    assert qemu.names() == ["query-cpus-fast"]
 
 
 def test_request_that_qemu_refuses(qemu: Qemu, machine: _qmp.Machine) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import pytest
 
-from ansible_collections.kvmops.console.plugins.module_utils import _power, _qmp
+from ansible_collections.kvmops.console.plugins.module_utils import _guest_agent, _power, _qmp
 from ansible_collections.kvmops.console.plugins.module_utils._errors import InputError, QmpUnreachable
 from ansible_collections.kvmops.console.plugins.module_utils._power import Observation
 from ansible_collections.kvmops.console.plugins.module_utils._power_drive import Answer
@@ -25,6 +25,7 @@ class Fake:
     def __init__(self) -> None:
         self.powers: dict[str, str] = {}
         self.effects: dict[str, str] = {
+            _qmp.AGENT: _power.OFF,
             _qmp.ACPI: _power.OFF,
             _power.FORCE: _power.OFF,
             _power.PAUSE: _power.PAUSED,
@@ -33,8 +34,10 @@ class Fake:
         self.asked: list[tuple[str, str]] = []
         self.forces: set[str] = set()
 
-    def machine(self, path: str, timeout: float, force: str) -> Machine:
+    def machine(self, path: str, timeout: float, force: str, agent: Optional[Callable[[], None]] = None) -> Machine:
         self.forces.add(force)
+        if agent is not None:
+            agent()
         return Machine(self, Path(path).stem)
 
 
@@ -60,7 +63,7 @@ class Machine:
 
     def request(self, request: _power.Request) -> Answer:
         self._fake.asked.append((self._name, request.method))
-        self._rebooted = request.method in (_qmp.CTRL_ALT_DEL, _power.RESET)
+        self._rebooted = request.method in (_qmp.AGENT, _qmp.CTRL_ALT_DEL, _power.RESET)
         if request.method in self._fake.effects:
             self._fake.powers[self._name] = self._fake.effects[request.method]
         return Answer(request)
@@ -184,6 +187,30 @@ def test_words_are_those_of_domain_power() -> None:
     assert qmp_power.qmp_power_options()["argument_spec"]["state"]["choices"] == list(_power.STATES)
 
 
+@pytest.mark.parametrize(("state", "mode"), [("stopped", "powerdown"), ("rebooted", "reboot")])
+def test_agent_is_asked_first_where_there_is_one(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, mode: str
+) -> None:
+    called: list[tuple[str, str]] = []
+    monkeypatch.setattr(_guest_agent, "shut_down", lambda path, mode: called.append((path, mode)))
+    fake.powers = {"with": _power.ON, "without": _power.ON}
+    if state == "rebooted":
+        del fake.effects[_qmp.AGENT]
+    sockets = [{"path": f"{tmp_path}/with.qmp", "agent": "/run/with.qga"}, f"{tmp_path}/without.qmp"]
+    switch(tmp_path, fake, state, sockets=sockets)
+    other = _qmp.ACPI if state == "stopped" else _qmp.CTRL_ALT_DEL
+    assert sorted(fake.asked) == [("with", _qmp.AGENT), ("without", other)]
+    assert called == [("/run/with.qga", mode)]
+
+
+def test_play_that_names_the_agent_is_told_where_there_is_none(fake: Fake, tmp_path: Path) -> None:
+    fake.powers = {"web": _power.ON}
+    methods = [{"method": "agent", "timeout": 9.0}]
+    (record,) = switch(tmp_path, fake, "stopped", methods=methods)["machines"]
+    assert record["error"] == "it is on (agent: sockets names no socket of a guest agent for it)."
+    assert not fake.asked
+
+
 def test_force(fake: Fake, tmp_path: Path) -> None:
     fake.powers = {"web": _power.PAUSED}
     (record,) = switch(tmp_path, fake, "stopped", force="after_methods")["machines"]
@@ -204,7 +231,11 @@ def test_force_of_a_reboot_is_a_reset(fake: Fake, tmp_path: Path) -> None:
         ("stopped", {"timeout": 0.0}, "timeout is 0; it has to be more than 0"),
         ("stopped", {"concurrency": 0}, "concurrency is 0"),
         ("stopped", {"methods": []}, "methods is empty and force is never"),
-        ("rebooted", {"methods": [{"method": "acpi", "timeout": 9.0}]}, "methods knows no 'acpi': take ctrl_alt_del"),
+        (
+            "rebooted",
+            {"methods": [{"method": "acpi", "timeout": 9.0}]},
+            "methods knows no 'acpi': take agent, ctrl_alt_del",
+        ),
         ("stopped", {"methods": [{"method": "acpi", "timeout": 0.0}]}, "gives acpi 0 seconds"),
         ("stopped", {"sockets": [3]}, "sockets has paths and dictionaries"),
         ("stopped", {"sockets": [{"name": "x"}]}, "cannot be meant: missing required arguments: path"),
