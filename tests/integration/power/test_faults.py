@@ -8,6 +8,9 @@ that is none, never a wait without an end.
 
 from __future__ import annotations
 
+import os
+import socket
+import stat
 import threading
 from collections.abc import Iterator
 from typing import Any, Callable
@@ -140,6 +143,38 @@ def test_libvirtd_that_never_comes_back(guests: Any, run: Run) -> None:
     assert run.job.trouble == "the connection to libvirt is lost"
     assert run.asked == ["acpi"]
     assert guests.pid("deaf") == pid
+
+
+def cut_connections() -> int:
+    """Break this process's connections to libvirtd, as an administrator can; returns how many there were."""
+    cut = 0
+    for number in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                continue
+        except OSError:
+            continue  # the one that lists them
+        with socket.socket(fileno=os.dup(number)) as other:
+            if other.family == socket.AF_UNIX and str(other.getpeername()).endswith("/libvirt-sock"):
+                other.shutdown(socket.SHUT_RDWR)
+                cut += 1
+    return cut
+
+
+@pytest.mark.parametrize("goes_off", [True, False])
+def test_connection_that_breaks_while_libvirtd_goes_on(guests: Any, run: Run, goes_off: bool) -> None:
+    """What happens meanwhile sends no event any more."""
+    guests.deaf("deaf")
+    run.start("deaf", Power(_power.STOPPED, [Method("acpi", 100.0 if goes_off else 5.0)], _power.NEVER))
+    run.until_asked()
+    assert cut_connections()
+    if goes_off:
+        guests.host.virsh("destroy", "deaf")
+    run.until_reconnected()
+    done = run.result()
+    assert (done.ok, done.changed) == (goes_off, goes_off)
+    assert run.asked == ["acpi"]
+    assert guests.state("deaf") == ("shut off" if goes_off else "running")
 
 
 class Deaf(Switchboard):
