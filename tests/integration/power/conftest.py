@@ -46,15 +46,15 @@ class Guests:
         self.hypervisor = hypervisor
         self.host = hypervisor.host
 
-    def deaf(self, name: str, **what: Any) -> Any:
+    def deaf(self, name: str, *, emulator: str = FIXED_QEMU, **what: Any) -> Any:
         """One that stands in its firmware and hears no button."""
-        return self.hypervisor.put(name, emulator=FIXED_QEMU, running=True, **what)
+        return self.hypervisor.put(name, emulator=emulator, running=True, **what)
 
-    def linux(self, *names: str, wait: bool = True, **what: Any) -> None:
+    def linux(self, *names: str, wait: bool = True, emulator: str = FIXED_QEMU, **what: Any) -> None:
         """Some that hear the ACPI button, as soon as they have booted."""
         for name in names:
             serial = f'<serial type="file"><source path="{READY.format(name)}"/></serial>'
-            self.hypervisor.put(name, emulator=FIXED_QEMU, guest=True, serial=serial, running=True, **what)
+            self.hypervisor.put(name, emulator=emulator, guest=True, serial=serial, running=True, **what)
         for name in names:
             if wait:
                 self.until_ready(name)

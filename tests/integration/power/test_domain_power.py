@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from ansible_collections.kvmops.console.tests.lab.kvmlab import AFFECTED_QEMU, FIXED_QEMU
+
 PRESS = [{"method": "acpi", "timeout": 100, "resend_every": 3}]
 CHANNEL = '<channel type="unix"><target type="virtio" name="org.qemu.guest_agent.0"/></channel>'
 BRIEFLY = [{"method": "acpi", "timeout": 2}]
 
 
 def test_guest_that_obeys(guests: Any, steps: Any) -> None:
-    guests.linux("linux", wait=False)
+    guests.linux("linux", wait=False, emulator=AFFECTED_QEMU)
     rebooted = guests.one("linux", state="rebooted", methods=PRESS)
     assert steps(rebooted) == [("acpi", "done")]
     assert (rebooted["changed"], rebooted["ended_by"], rebooted["after"]) == (True, "acpi", "on")
@@ -60,8 +64,9 @@ def test_guest_that_hears_nothing_is_forced_only_where_that_is_allowed(guests: A
     assert guests.state("deaf") == "shut off"
 
 
-def test_every_other_state_there_and_back(guests: Any, steps: Any) -> None:
-    guests.deaf("deaf")
+@pytest.mark.parametrize("emulator", [FIXED_QEMU, AFFECTED_QEMU], ids=["fixed", "affected"])
+def test_every_other_state_there_and_back(guests: Any, steps: Any, emulator: str) -> None:
+    guests.deaf("deaf", emulator=emulator)
     for state, method, words in (
         ("paused", "pause", ("on", "paused")),
         ("reset", "reset", ("paused", "paused")),
