@@ -312,7 +312,8 @@ def test_last_words_before_a_goodbye_reach_a_slow_server() -> None:
         async with running(skip_parse=True) as r:
             r.session._server.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             r.client.protocol.send_binary(noise(50_000))
-            await r.client.close()
+            r.client.protocol.send_close(1000, "enough")
+            await r.client.raw(b"".join(r.client.protocol.data_to_send()))
             heard = await r.server.hear(50_000)
             assert heard == noise(50_000)
             assert await r.server.hear_all() == b""
