@@ -5,9 +5,10 @@
 # Every target is one call of tests/tools/gates, which sees to packages and tools itself.
 GATES := sh tests/tools/gates.sh
 ONLY ?=
+SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint sanity units integration browser build docs clean lab-down
+.PHONY: help setup demo test bench fuzz lint sanity units integration browser build docs clean lab-down
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +24,9 @@ test: ## pass everything (root); ONLY=lint,units picks gates or groups
 
 bench: ## the speed ratios, measured in one run (root)
 	@$(GATES) bench
+
+fuzz: ## look for new ways through the proxy's protocol; SECONDS=600
+	@$(GATES) fuzz max_total_time=$(SECONDS) max_len=2048
 
 lint: ## formatters, linters, types, documentation, licences
 	@$(GATES) test lint

@@ -65,6 +65,22 @@ def _live(what: str, script: str, *words: str) -> int:
     return subprocess.run(command, cwd=root, env=env, stdin=subprocess.DEVNULL, check=False).returncode
 
 
+def fuzz(words: list[str]) -> int:
+    """Look for new ways through the proxy's protocol, from where the last time ended."""
+    host.require("make fuzz", root=False)
+    _packages(lab=False)
+    tools = venvs.make(venvs.fuzz()) / "bin"
+    base = tree.kept()
+    corpus = host.cache() / "fuzz-corpus"
+    corpus.mkdir(exist_ok=True)
+    script = base / "ansible_collections" / tree.NAMESPACE / tree.NAME / "tests/fuzz/atheris_proxy.py"
+    env = bare_environment(base, tools)
+    env.update(PYTHONPATH=str(base))
+    # What it finds is written into its folder, which is not to be the repository.
+    command = [str(tools / "python"), str(script), str(corpus), f"-artifact_prefix={corpus.parent}/fuzz-", *words]
+    return subprocess.run(command, cwd=base, env=env, stdin=subprocess.DEVNULL, check=False).returncode
+
+
 def docs() -> int:
     """Rewrite the generated parts."""
     readme = host.REPOSITORY / "README.md"
@@ -81,7 +97,7 @@ def clean() -> int:
 def main() -> int:
     """One target of the Makefile; returns its exit status."""
     parser = argparse.ArgumentParser(prog="gates", description=__doc__)
-    parser.add_argument("target", choices=["setup", "demo", "test", "bench", "docs", "lab-down", "clean"])
+    parser.add_argument("target", choices=["setup", "demo", "test", "bench", "fuzz", "docs", "lab-down", "clean"])
     parser.add_argument("words", nargs="*")
     given = parser.parse_args()
     targets = {
@@ -89,6 +105,7 @@ def main() -> int:
         "demo": lambda: _live("make demo", "tests/tools/demo.py", *given.words),
         "test": lambda: test(given.words),
         "bench": lambda: _live("make bench", "tests/bench/run.py", *given.words),
+        "fuzz": lambda: fuzz([f"-{word}" for word in given.words]),
         "lab-down": lambda: _live("make lab-down", "tests/lab/kvmlab", "down", "--all"),
         "docs": docs,
         "clean": clean,

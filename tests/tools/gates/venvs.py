@@ -84,6 +84,14 @@ def lint() -> Environment:
     return Environment("lint", host.interpreters()[newest.python], files, (f"ansible-core~={newest.version}.0",))
 
 
+def fuzz() -> Environment:
+    """What `make fuzz` needs, on the newest Python that atheris has wheels for."""
+    usable = [version for version in host.interpreters() if (3, 11) <= version <= (3, 13)]
+    if not usable:
+        raise host.Missing("atheris needs Python 3.11 to 3.13: install one of them.")
+    return Environment("fuzz", host.interpreters()[max(usable)], (REQUIREMENTS / "fuzz.txt", UNIT_REQUIREMENTS))
+
+
 def galaxy() -> Environment:
     """galaxy-importer."""
     newest = cores()[1]
