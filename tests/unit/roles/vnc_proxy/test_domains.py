@@ -319,6 +319,7 @@ def test_call_that_hangs_is_left_behind_by_the_next_one_too() -> None:
         job.began -= 2 * SECONDS
         assert await greet(await domains.open(web)) == b"RFB 003.008\n"
         go_on.set()
+        await asyncio.get_running_loop().run_in_executor(None, wait_for, lambda: not domains._pool._left_behind)
 
     run(work, connections=1)
 
