@@ -32,6 +32,7 @@ LAB_PACKAGES = (
     "openssh-client",
     "iproute2",
     "procps",
+    "systemd",
     "util-linux",
     "shellcheck",
 )

@@ -277,7 +277,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_files_that_have_to_be_there(tmp_path: Path) -> None:
     settings = _config.parse(EXAMPLE)
     missing = _config.missing_files(settings)
-    assert [sentence.split(":")[0] for sentence in missing] == [
+    assert [sentence.split(":", maxsplit=1)[0] for sentence in missing] == [
         "listeners[0].tls.certificate",
         "listeners[0].tls.key",
         "listeners[0].tls.client_ca",
