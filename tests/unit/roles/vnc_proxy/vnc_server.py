@@ -88,8 +88,8 @@ class VncServer:
 
     def _start(self, work: object, *arguments: object) -> threading.Thread:
         thread = threading.Thread(target=work, args=arguments)  # type: ignore[arg-type]
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)  # Whoever finds it may wait for it
         return thread
 
     def _accept(self) -> None:
