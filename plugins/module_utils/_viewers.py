@@ -52,18 +52,31 @@ def doors(graphics: t.Iterable[_Element]) -> Doors:
 
 
 def connected(pid: int, where: Doors, proc: Path = Path("/proc")) -> list[Viewer]:
-    """The viewers of the QEMU process `pid`. Raises ConsoleError where the process cannot be looked into."""
+    """The viewers of the QEMU process `pid`; none of one that has ended. Raises ConsoleError where it cannot be looked
+    into.
+    """
     try:
         mine = _sockets(proc / str(pid))
         found = _over_tcp(proc / str(pid), mine, where.ports)
         named, unnamed = _over_unix(proc / str(pid), mine, where.paths)
     except OSError as e:
+        if _has_ended(proc / str(pid)):
+            return []
         raise ConsoleError(
             f"who is connected to the graphics of process {pid} cannot be seen ({e.strerror}): run this as root on its"
             " host"
         ) from e
     paired = _paired(unnamed) if unnamed else 0
     return [*found, *named, *[{"via": "descriptor"}] * paired]
+
+
+def _has_ended(process: Path) -> bool:
+    """Whether it is no more, or only waits for its parent to notice; libvirt may take a moment, too."""
+    try:
+        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state in ("Z", "X")
 
 
 _SOCKET = re.compile(r"socket:\[(\d+)\]")

@@ -238,12 +238,22 @@ class Desk:
         ):
             return None
         domain, live = case.domain, case.live
-        reason = self._who(domain, live)
+        try:
+            reason = self._who(domain, live)
+        except ConsoleError:
+            if self._runs(domain):
+                raise
+            return None  # It went off just now, and its viewers with it
         if reason is None:
             return None
         if self._params["if_viewers"] == REFUSE:
             raise ConsoleError(f"{reason}.")
         return Hold(time.monotonic() + self._params["viewers_timeout"], lambda: self._who_still(domain, live))
+
+    def _runs(self, domain: Listed) -> bool:
+        """Whether the domain is there now."""
+        with _libvirt.translated(f"looking whether {domain.name} runs"):
+            return bool(domain.handle.isActive())
 
     def _who_still(self, domain: Listed, live: _Element) -> str | None:
         """Who looks at it; nobody, once its process has gone."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -114,7 +115,8 @@ def guests(hypervisor: Any) -> Iterator[Guests]:
     guests = Guests(hypervisor)
     yield guests
     for name in hypervisor.host.virsh("list", "--name").split():
-        guests.signal(name, "CONT")
+        with contextlib.suppress(FileNotFoundError):  # It has just ended
+            guests.signal(name, "CONT")
 
 
 def steps(record: dict[str, Any]) -> list[tuple[str, str]]:

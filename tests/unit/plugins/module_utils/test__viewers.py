@@ -97,9 +97,22 @@ def test_end_of_a_pair_is_a_viewer_and_a_client_is_none(stack: ExitStack, tmp_pa
     assert len(here(NOWHERE)) == before
 
 
-def test_process_that_cannot_be_seen() -> None:
+def test_process_that_cannot_be_seen(tmp_path: Path) -> None:
+    process = tmp_path / "7"
+    process.mkdir()
+    (process / "stat").write_text("7 (qemu (1)) S 1 7 7")
     with pytest.raises(ConsoleError, match="as root"):
-        _viewers.connected(2**22 + 1, NOWHERE)
+        _viewers.connected(7, NOWHERE, tmp_path)
+
+
+def test_nobody_looks_at_a_process_that_has_ended() -> None:
+    assert _viewers.connected(2**22 + 1, NOWHERE) == []
+    ended = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    try:
+        assert _viewers.connected(ended.pid, NOWHERE) == []
+    finally:
+        ended.wait()
 
 
 def test_doors() -> None:
