@@ -126,7 +126,7 @@ def all_gates() -> list[Gate]:
         Gate("units", ("units", "pytest"), LIVE, pytest("tests/unit")),
         Gate("fuzz", ("units", "pytest"), LIVE, pytest("tests/fuzz")),
         Gate("lab", ("integration", "pytest"), LIVE, pytest("tests/lab", seconds=1800)),
-        Gate("integration", ("integration", "pytest"), LIVE, pytest("tests/integration", seconds=1800)),
+        Gate("integration", ("integration", "pytest"), LIVE, pytest("tests/integration", seconds=2400)),
     ]
     if tree.has("extensions/molecule"):
         gates.append(Gate("molecule", ("integration",), LIVE, _molecule))
