@@ -327,7 +327,8 @@ class _Qemu(_Process):
         Raises _Exited, ValueError (that's no QMP), socket.timeout.
         """
         greeting = self._hear(deadline)
-        self._qmp.sendall(b'{"execute": "qmp_capabilities"}\n')
+        with contextlib.suppress(BrokenPipeError):  # It greets before it knows whether it can start: what it says next
+            self._qmp.sendall(b'{"execute": "qmp_capabilities"}\n')  # is its end
         self._hear(deadline)
         return greeting
 

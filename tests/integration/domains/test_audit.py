@@ -211,7 +211,8 @@ def test_a_hung_guest_that_can_only_be_asked_itself_is_judged_by_its_version(
     stop("guest")
     running = hypervisor.record("guest")["qemu"]["running"]
     version = hypervisor.host.exec(FIXED_QEMU, "--version").stdout.split()[3]
-    assert (running["verdict"], running["basis"], running["version"]) == ("fixed", "version", version)
+    told = (running["verdict"], running["basis"], running["version"])
+    assert told == ("fixed", "version", version), running["evidence"]
 
 
 def test_a_hung_guest_does_not_hang_the_audit(hypervisor: Any, stop: Callable[[str], None]) -> None:

@@ -47,9 +47,13 @@ def folder() -> Iterator[Path]:
 def script(folder: Path, text: str) -> str:
     """Write an executable shell script."""
     path = folder / "qemu-system-x86_64"
-    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.write_text(f"#!/bin/bash\n{text}\n")  # sh knows no descriptor above 9
     path.chmod(0o755)
     return os.fspath(path)
+
+
+ON_QMP = 'for a; do case $a in socket,*fd=*) echo "{}" >&"${{a##*fd=}}";; esac; done'
+"""What writes a line to QMP's descriptor."""
 
 
 def probe(path: str, *, timeout: float = SECONDS, allow_wrapper: bool = True) -> BinaryProbe:
@@ -166,9 +170,28 @@ def test_binary_that_never_stops_talking(folder: Path) -> None:
 
 
 def test_binary_that_speaks_something_else(folder: Path) -> None:
-    path = script(folder, 'for a; do case $a in socket,*fd=*) echo hello >&"${a##*fd=}";; esac; done; read -r x')
+    path = script(folder, f'{ON_QMP.format("hello")}; read -r x')
     evidence = probe(path).verdict.evidence
-    assert evidence.startswith("the binary did not start: ")
+    assert evidence.startswith("the binary did not start: Expecting value")
+
+
+def test_binary_that_ends_just_after_its_greeting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hear = _qemu_probe._Qemu._hear
+
+    def hear_and_wait(qemu: _qemu_probe._Qemu, deadline: _vnc.Deadline) -> dict[str, object]:
+        greeting = hear(qemu, deadline)
+        qemu._process.wait()
+        return greeting
+
+    monkeypatch.setattr(_qemu_probe._Qemu, "_hear", hear_and_wait)
+    path = script(
+        folder,
+        '[ "$1" = --version ] && { echo "QEMU emulator version 7.2.22"; exit; }\n'
+        f"{ON_QMP.format('{}')}; echo 'invalid accelerator tcg' >&2; exit 1",
+    )
+    told = probe(path)
+    assert told.verdict.evidence == "the binary did not start: invalid accelerator tcg"
+    assert told.version == "7.2.22"
 
 
 def test_binary_that_hangs(folder: Path) -> None:
