@@ -1,0 +1,43 @@
+# Copyright: (c) 2026, The kvmops.console authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The filter as_list. Documented in as_list.yml."""
+
+from __future__ import annotations
+
+import json
+import re
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+
+def as_list(given: t.Any) -> list[t.Any]:
+    """A list as it is; text, taken apart at commas and ends of lines, or as the JSON list that it is."""
+    if given is None:
+        return []
+    if isinstance(given, str):
+        return _from_text(given.strip())
+    if isinstance(given, t.Iterable) and not isinstance(given, t.Mapping):
+        return list(given)
+    raise AnsibleFilterError(f"as_list takes a list, or text with an item a line, and not {given!r}.")
+
+
+def _from_text(text: str) -> list[t.Any]:
+    if text.startswith("["):
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None  # A glob may begin like this.
+        if isinstance(found, list):
+            return found
+    return [part.strip() for part in re.split(r"[,\r\n]", text) if part.strip()]
+
+
+class FilterModule:
+    """What Ansible asks a filter plugin for."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """By name."""
+        return {"as_list": as_list}
