@@ -96,7 +96,8 @@ class _Cell(t.NamedTuple):
 class _Grid(t.NamedTuple):
     """How cells lie in a picture: `cell` pixels from one to the next, of which the font has `width`.
 
-    `seen` are cells that were looked at, by their pixels: a screen has far fewer shapes than cells.
+    `seen` are cells that were looked at, by their pixels: a screen has far fewer shapes than cells. `rows` are those
+    that were cut up, by their upper edge: what promises a font is looked at twice.
     """
 
     screen: Flat
@@ -104,6 +105,7 @@ class _Grid(t.NamedTuple):
     width: int
     height: int
     seen: dict[bytes, _Cell]
+    rows: dict[int, list[bytes]]
 
 
 class _Score(t.NamedTuple):
@@ -306,23 +308,28 @@ def _grids(screen: Flat, font: Font) -> t.Iterator[_Grid]:
     if height < font.height or width < font.width:
         return
     if font.width == 8 and width % 9 == 0:
-        yield _Grid(screen, 9, 8, font.height, {})
-    yield _Grid(screen, font.width, font.width, font.height, {})
+        yield _Grid(screen, 9, 8, font.height, {}, {})
+    yield _Grid(screen, font.width, font.width, font.height, {}, {})
 
 
 def _rows(grid: _Grid) -> t.Iterator[list[bytes]]:
     """Row by row the pixels of the cells, column by column; of a row in one colour just one cell."""
-    width, height = grid.screen.pixels.size
-    columns = width // grid.cell
+    for top in range(0, grid.screen.pixels.size[1] - grid.height + 1, grid.height):
+        row = grid.rows.get(top)
+        if row is None:
+            row = grid.rows[top] = _cut(grid, top)
+        yield row
+
+
+def _cut(grid: _Grid, top: int) -> list[bytes]:
+    width = grid.screen.pixels.size[0] // grid.cell * grid.cell
     size = grid.cell * grid.height
-    for top in range(0, height - grid.height + 1, grid.height):
-        strip = grid.screen.pixels.crop((0, top, columns * grid.cell, top + grid.height))
-        low, high = strip.getextrema()
-        if low == high:
-            yield [bytes([low]) * size]
-            continue
-        pixels = strip.transpose(_TRANSPOSE).tobytes()
-        yield [pixels[at : at + size] for at in range(0, len(pixels), size)]
+    strip = grid.screen.pixels.crop((0, top, width, top + grid.height))
+    low, high = strip.getextrema()
+    if low == high:
+        return [bytes([low]) * size]
+    pixels = strip.transpose(_TRANSPOSE).tobytes()
+    return [pixels[at : at + size] for at in range(0, len(pixels), size)]
 
 
 def _cell(pixels: bytes, grid: _Grid) -> _Cell:

@@ -166,6 +166,16 @@ def test_flat(count: int, weights: Any, monkeypatch: pytest.MonkeyPatch) -> None
     assert b"".join(bytes(flat.colours[index]) for index in flat.pixels.tobytes()) == picture.rgb
 
 
+@pytest.mark.parametrize("band", range(3))
+def test_flat_of_colours_that_one_band_tells_apart(band: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_image, "_WEIGHTS", ())
+    monkeypatch.setattr(_image, "_indexed", None)
+    colours = [bytes(number if place == band else 7 for place in range(3)) for number in (9, 0, 255, 9)]
+    flat = _image.flat(Picture(2, 2, b"".join(colours)))
+    assert flat is not None
+    assert [bytes(flat.colours[index]) for index in flat.pixels.tobytes()] == colours
+
+
 def test_flat_has_the_most_frequent_colour_first_and_knows_its_limit() -> None:
     flat = _image.flat(Picture(4, 1, WHITE + RED + RED + BLACK))
     assert flat is not None
