@@ -5,6 +5,9 @@
 """The verdict on a QEMU by the best means there are: the binary, the live server, the package, the version.
 
 Private to this collection.
+
+What asks is imported where it is needed: mostly every answer is remembered, and Ansible compiles all that a task
+imports anew.
 """
 
 from __future__ import annotations
@@ -12,20 +15,19 @@ from __future__ import annotations
 import socket
 import typing as t
 
-from ansible_collections.kvmops.console.plugins.module_utils import _packages, _qemu_version, _vnc
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
-from ansible_collections.kvmops.console.plugins.module_utils._qemu_probe import (
-    BinaryProbe,
-    Cache,
-    probe_binary_cached,
-)
+from ansible_collections.kvmops.console.plugins.module_utils._probe_cache import Cache, known_or_probed
 from ansible_collections.kvmops.console.plugins.module_utils._qemu_process import QemuProcess
 from ansible_collections.kvmops.console.plugins.module_utils._verdict import (
     INCAPABLE,
     NOTHING,
     UNKNOWN,
+    BinaryProbe,
     Verdict,
 )
+
+if t.TYPE_CHECKING:
+    from ansible_collections.kvmops.console.plugins.module_utils._packages import Package
 
 LIVE_TIMEOUT = 5.0
 """Seconds that a live VNC server may take to answer; it takes 6 to 18 ms."""
@@ -85,6 +87,8 @@ class Judge:
         probed = self._probe(path)
         if probed.verdict.verdict != UNKNOWN:
             return facts(probed.verdict, path, probed.version, probed.package)
+        from ansible_collections.kvmops.console.plugins.module_utils import _packages
+
         return self._written(path, probed, _packages.owner(path))
 
     def _probe(self, image: str) -> BinaryProbe:
@@ -92,8 +96,10 @@ class Judge:
             return BinaryProbe(Verdict(UNKNOWN, NOTHING, "probing is switched off"), None, None, image)
         return probe_binary_cached(image, self._cache, allow_wrapper=self._wrappers)
 
-    def _written(self, path: str, probed: BinaryProbe, owner: _packages.Package | None) -> Facts:
+    def _written(self, path: str, probed: BinaryProbe, owner: Package | None) -> Facts:
         """By package and version, with the reason why it was not asked."""
+        from ansible_collections.kvmops.console.plugins.module_utils import _qemu_version
+
         version = probed.version or (owner.version if owner else None)
         package = probed.package or (f"{owner.name} {owner.version}" if owner else None)
         verdict = _qemu_version.by_rules(version, package, owner.changelog if owner else None)
@@ -103,8 +109,21 @@ class Judge:
         return facts(verdict._replace(evidence=evidence), path, spoken, package)
 
 
+def probe_binary_cached(path: str, cache: Cache, *, timeout: float = 10.0, allow_wrapper: bool = False) -> BinaryProbe:
+    """`_qemu_probe.probe_binary`, unless `cache` knows the answer."""
+
+    def probe() -> BinaryProbe:
+        from ansible_collections.kvmops.console.plugins.module_utils import _qemu_probe
+
+        return _qemu_probe.probe_binary(path, timeout=timeout, allow_wrapper=allow_wrapper)
+
+    return known_or_probed(path, cache, probe, timeout)
+
+
 def ask_descriptor(descriptor: int, power_control: bool) -> Verdict:
     """Put the harmless question to the VNC server at the other end of `descriptor`, which is closed afterwards."""
+    from ansible_collections.kvmops.console.plugins.module_utils import _vnc
+
     with socket.socket(fileno=descriptor) as connected:
         return _vnc.ask_running(connected, power_control=power_control, timeout=LIVE_TIMEOUT)
 

@@ -22,8 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
-import hashlib
 import json
 import os
 import pwd
@@ -36,7 +34,6 @@ import socket
 import stat
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple, TypeVar
 
@@ -46,21 +43,9 @@ from ansible_collections.kvmops.console.plugins.module_utils._verdict import (
     INCAPABLE,
     PROBE,
     UNKNOWN,
+    BinaryProbe,
     Verdict,
 )
-
-
-class BinaryProbe(NamedTuple):
-    """What a probe found. `version` ("7.2.22") and `package` ("Debian 1:7.2+...") are None where the binary didn't say.
-
-    `path` has its symbolic links resolved; of a deleted image it is what the kernel calls it, "/usr/bin/... (deleted)".
-    """
-
-    verdict: Verdict
-    version: str | None
-    package: str | None
-    path: str
-
 
 _FOLDERS = ("/tmp", "/var/tmp", "/run")  # Short: a unix socket's path has 107 bytes at most
 _MOST_TOLD = 4096
@@ -395,183 +380,3 @@ def _ask_version(
                 break
             text += data
     return parse_version_text(text.decode("utf-8", "replace"))
-
-
-# --- The cache --------------------------------------------------------------------------------------------------------
-
-_FORMAT = 1
-"""Raised whenever the probe gets wiser: what older ones stored is then asked again."""
-_MOST_ENTRY = 16384
-_LOCK_PAUSE = 0.02
-
-
-class Key(NamedTuple):
-    """What a verdict belongs to: this very image, not its name."""
-
-    path: str
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-
-    @staticmethod
-    def of(path: str) -> Key:
-        """The key of the image at `path`; of /proc/PID/exe that of the image that runs. Raises OSError."""
-        found = os.stat(path)
-        return Key(os.path.realpath(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-
-    @property
-    def name(self) -> str:
-        text = "\0".join(str(part) for part in (self.path, self.device, self.inode))
-        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-
-
-def default_folder() -> str:
-    """Where verdicts are kept: /var/lib/kvmops-console/probes for root, else below $XDG_CACHE_HOME or ~/.cache."""
-    if os.geteuid() == 0:
-        return "/var/lib/kvmops-console/probes"
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(base, "kvmops-console", "probes")
-
-
-class Cache:
-    """Verdicts by image. They are kept in the process, and those that are no `unknown` in a folder too.
-
-    The folder has to be ours and writable by nobody else, and so has each entry: else it is as if there were none.
-    Without a usable folder (read-only, a full disk) everything still works, from memory. Entries that can't be read are
-    ignored.
-    """
-
-    def __init__(self, folder: str | None = None) -> None:
-        self._known: dict[Key, BinaryProbe] = {}
-        self._folder = folder or default_folder()
-        self._usable: bool | None = None
-
-    def get(self, key: Key) -> BinaryProbe | None:
-        """Return what is known about this image."""
-        known = self._known.get(key) or (self._read(key) if self._ready() else None)
-        if known:
-            self._known[key] = known
-        return known
-
-    def put(self, key: Key, probe: BinaryProbe) -> None:
-        """Remember it; an unknown only for as long as this process lives, since what hindered may go away."""
-        self._known[key] = probe
-        if probe.verdict.verdict == UNKNOWN or not self._ready():
-            return
-        entry = {
-            "format": _FORMAT,
-            "key": key._asdict(),
-            "verdict": probe.verdict._asdict(),
-            "version": probe.version,
-            "package": probe.package,
-        }
-        with contextlib.suppress(OSError):
-            self._write(self._file(key, "json"), json.dumps(entry, indent=1).encode())
-
-    @contextlib.contextmanager
-    def lock(self, key: Key, deadline: _vnc.Deadline) -> Iterator[None]:
-        """Hold the lock of one image, so that callers at the same time start it once.
-
-        After `deadline`, go on without.
-        """
-        descriptor = None
-        if self._ready():
-            with contextlib.suppress(OSError):
-                descriptor = os.open(
-                    self._file(key, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-                )
-        try:
-            if descriptor is not None:
-                with contextlib.suppress(socket.timeout, OSError):
-                    _lock(descriptor, deadline)
-            yield
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
-
-    def _file(self, key: Key, kind: str) -> str:
-        return os.path.join(self._folder, f"{key.name}.{kind}")
-
-    def _ready(self) -> bool:
-        if self._usable is None:
-            with contextlib.suppress(OSError):
-                os.makedirs(self._folder, 0o700, exist_ok=True)
-            try:
-                self._usable = _ours(os.lstat(self._folder), stat.S_IFDIR)
-            except OSError:
-                self._usable = False
-        return self._usable
-
-    def _read(self, key: Key) -> BinaryProbe | None:
-        try:
-            descriptor = os.open(self._file(key, "json"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            return None
-        try:
-            if not _ours(os.fstat(descriptor), stat.S_IFREG):
-                return None
-            return _entry(key, os.read(descriptor, _MOST_ENTRY))
-        except OSError:
-            return None
-        finally:
-            os.close(descriptor)
-
-    def _write(self, path: str, data: bytes) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=self._folder)  # 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-
-
-def _ours(found: os.stat_result, kind: int) -> bool:
-    return stat.S_IFMT(found.st_mode) == kind and found.st_uid == os.geteuid() and not found.st_mode & 0o022
-
-
-def _entry(key: Key, data: bytes) -> BinaryProbe | None:
-    """Return what an entry says, None when it is damaged, of another format, or about another image."""
-    try:
-        entry = json.loads(data)
-        if entry["format"] != _FORMAT or entry["key"] != key._asdict():
-            return None
-        texts = [entry["verdict"][field] for field in Verdict._fields]
-        optional = [entry["version"], entry["package"]]
-    except (ValueError, KeyError, TypeError):
-        return None
-    if not all(isinstance(text, str) for text in texts):
-        return None
-    if not all(text is None or isinstance(text, str) for text in optional):
-        return None
-    return BinaryProbe(Verdict(*texts), optional[0], optional[1], key.path)
-
-
-def _lock(descriptor: int, deadline: _vnc.Deadline) -> None:
-    """flock has no time limit of its own, so ask again and again. Raises socket.timeout."""
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(min(_LOCK_PAUSE, deadline.remaining()))
-
-
-def probe_binary_cached(path: str, cache: Cache, *, timeout: float = 10.0, allow_wrapper: bool = False) -> BinaryProbe:
-    """`probe_binary`, unless `cache` knows the answer. Of callers at the same time, in any process, one probes."""
-    try:
-        key = Key.of(path)
-    except OSError:
-        return probe_binary(path, timeout=timeout, allow_wrapper=allow_wrapper)
-    known = cache.get(key)
-    if known:
-        return known
-    with cache.lock(key, _vnc.Deadline(timeout)):
-        known = cache.get(key)
-        if known:
-            return known
-        probe = probe_binary(path, timeout=timeout, allow_wrapper=allow_wrapper)
-        cache.put(key, probe)
-        return probe

@@ -40,3 +40,15 @@ class Verdict(NamedTuple):
     def unsafe(self) -> bool:
         """Whether power control on this QEMU has to be taken as broken."""
         return self.verdict in (AFFECTED, UNKNOWN)
+
+
+class BinaryProbe(NamedTuple):
+    """What a probe found. `version` ("7.2.22") and `package` ("Debian 1:7.2+...") are None where the binary didn't say.
+
+    `path` has its symbolic links resolved; of a deleted image it is what the kernel calls it, "/usr/bin/... (deleted)".
+    """
+
+    verdict: Verdict
+    version: str | None
+    package: str | None
+    path: str

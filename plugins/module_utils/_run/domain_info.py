@@ -25,7 +25,7 @@ from ansible_collections.kvmops.console.plugins.module_utils import (
 )
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 from ansible_collections.kvmops.console.plugins.module_utils._libvirt import Connection, Listed
-from ansible_collections.kvmops.console.plugins.module_utils._qemu_probe import Cache
+from ansible_collections.kvmops.console.plugins.module_utils._probe_cache import Cache
 from ansible_collections.kvmops.console.plugins.module_utils._qemu_process import QemuProcess
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import selection
 from ansible_collections.kvmops.console.plugins.module_utils._run._task import need_libvirt, report_unmatched

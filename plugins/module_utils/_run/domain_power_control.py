@@ -34,8 +34,8 @@ from ansible_collections.kvmops.console.plugins.module_utils._libvirt import (
     SavedState,
 )
 from ansible_collections.kvmops.console.plugins.module_utils._power_policy import Decision, Policy
+from ansible_collections.kvmops.console.plugins.module_utils._probe_cache import Cache
 from ansible_collections.kvmops.console.plugins.module_utils._processes import deal_out, how_many
-from ansible_collections.kvmops.console.plugins.module_utils._qemu_probe import Cache
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import selection, state_directory
 from ansible_collections.kvmops.console.plugins.module_utils._run._task import need_libvirt, report_unmatched
 from ansible_collections.kvmops.console.plugins.module_utils._verdict import NOTHING, UNKNOWN, Verdict

@@ -24,11 +24,17 @@ from typing import Any, Callable
 
 import pytest
 
-from ansible_collections.kvmops.console.plugins.module_utils import _qemu_probe, _rfb, _vnc
+from ansible_collections.kvmops.console.plugins.module_utils import _qemu_facts, _qemu_probe, _rfb, _vnc
 from ansible_collections.kvmops.console.plugins.module_utils._errors import VncRefused, VncUnreachable
-from ansible_collections.kvmops.console.plugins.module_utils._qemu_probe import BinaryProbe, Cache
+from ansible_collections.kvmops.console.plugins.module_utils._probe_cache import Cache, Key
 from ansible_collections.kvmops.console.plugins.module_utils._run import vnc_probe
-from ansible_collections.kvmops.console.plugins.module_utils._verdict import AFFECTED, FIXED, UNKNOWN, Verdict
+from ansible_collections.kvmops.console.plugins.module_utils._verdict import (
+    AFFECTED,
+    FIXED,
+    UNKNOWN,
+    BinaryProbe,
+    Verdict,
+)
 
 SECONDS = 60.0
 PASSWORD = "geheim12"
@@ -171,12 +177,12 @@ def test_image_in_a_folder_that_the_probe_may_not_enter(folder: Path, affected: 
 
 def test_image_of_a_running_process_whose_file_was_replaced(folder: Path, affected: str) -> None:
     image = copy_of(affected, folder)
-    before = _qemu_probe.Key.of(os.fspath(image))
+    before = Key.of(os.fspath(image))
     with Qemu(os.fspath(image), "-L", os.fspath(PREFIX / "share/qemu")) as running:
         image.unlink()
         script(image, "exit 1")
         told = probe(f"/proc/{running.pid}/exe")
-        key = _qemu_probe.Key.of(f"/proc/{running.pid}/exe")
+        key = Key.of(f"/proc/{running.pid}/exe")
         now = probe(os.fspath(image))
     assert told == BinaryProbe(Verdict(AFFECTED, "probe", AFFECTED_EVIDENCE), "7.2.0", None, f"{image} (deleted)")
     assert key == before._replace(path=f"{image} (deleted)")
@@ -263,7 +269,7 @@ def test_callers_at_the_same_time_probe_once(folder: Path, affected: str) -> Non
     (folder / "out").chmod(0o777)
     wrapper = script(folder / "wrapper", f'echo started >>{folder}/out/log; exec {affected} "$@"')
     code = (
-        "import sys; from ansible_collections.kvmops.console.plugins.module_utils import _qemu_probe as p\n"
+        "import sys; from ansible_collections.kvmops.console.plugins.module_utils import _qemu_facts as p\n"
         "sys.stdin.read()\n"
         "told = p.probe_binary_cached(sys.argv[1], p.Cache(sys.argv[2]), timeout=60, allow_wrapper=True)\n"
         "print(told.verdict.verdict)"
@@ -279,7 +285,7 @@ def test_callers_at_the_same_time_probe_once(folder: Path, affected: str) -> Non
             caller.stdin.close()
         assert [caller.stdout.read().strip() for caller in callers if caller.stdout] == [AFFECTED] * 4
     assert (folder / "out/log").read_text() == "started\n"
-    again = _qemu_probe.probe_binary_cached(wrapper, Cache(os.fspath(folder / "probes")), allow_wrapper=True)
+    again = _qemu_facts.probe_binary_cached(wrapper, Cache(os.fspath(folder / "probes")), allow_wrapper=True)
     assert (again.verdict.evidence, again.version) == (AFFECTED_EVIDENCE, "7.2.0")
     assert (folder / "out/log").read_text() == "started\n"
 

@@ -19,8 +19,8 @@ from lxml import etree
 libvirt = pytest.importorskip("libvirt", reason="needs libvirt's Python bindings, which only the system's Python has")
 
 from ansible_collections.kvmops.console.plugins.module_utils import _qemu_facts
-from ansible_collections.kvmops.console.plugins.module_utils._qemu_probe import BinaryProbe, Cache
-from ansible_collections.kvmops.console.plugins.module_utils._verdict import AFFECTED, PROBE, Verdict
+from ansible_collections.kvmops.console.plugins.module_utils._probe_cache import Cache
+from ansible_collections.kvmops.console.plugins.module_utils._verdict import AFFECTED, PROBE, BinaryProbe, Verdict
 from ansible_collections.kvmops.console.plugins.modules import domain_power_control
 from ansible_collections.kvmops.console.tests.integration.xml import corpus
 from ansible_collections.kvmops.console.tests.integration.xml.corpus import Document

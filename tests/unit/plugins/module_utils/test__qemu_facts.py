@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.kvmops.console.plugins.module_utils import _packages, _qemu_facts, _vnc
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError, VncProtocolError
 from ansible_collections.kvmops.console.plugins.module_utils._packages import Package
+from ansible_collections.kvmops.console.plugins.module_utils._probe_cache import Cache
 from ansible_collections.kvmops.console.plugins.module_utils._qemu_facts import (
     LIVE_TIMEOUT,
     Facts,
@@ -24,7 +25,6 @@ from ansible_collections.kvmops.console.plugins.module_utils._qemu_facts import 
     qemu_vnc_facts,
     served_by_qemu_vnc,
 )
-from ansible_collections.kvmops.console.plugins.module_utils._qemu_probe import BinaryProbe, Cache
 from ansible_collections.kvmops.console.plugins.module_utils._qemu_process import QemuProcess
 from ansible_collections.kvmops.console.plugins.module_utils._verdict import (
     AFFECTED,
@@ -35,6 +35,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._verdict import (
     PROBE,
     UNKNOWN,
     VERSION,
+    BinaryProbe,
     Verdict,
 )
 

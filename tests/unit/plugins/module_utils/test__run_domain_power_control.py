@@ -20,8 +20,8 @@ libvirt = pytest.importorskip("libvirt", reason="needs libvirt's Python bindings
 from ansible_collections.kvmops.console.plugins.module_utils import _domain_xml, _libvirt, _qemu_facts
 from ansible_collections.kvmops.console.plugins.module_utils._backup import Backups
 from ansible_collections.kvmops.console.plugins.module_utils._power_policy import STATES, Policy
+from ansible_collections.kvmops.console.plugins.module_utils._probe_cache import Cache
 from ansible_collections.kvmops.console.plugins.module_utils._processes import deal_out
-from ansible_collections.kvmops.console.plugins.module_utils._qemu_probe import Cache
 from ansible_collections.kvmops.console.plugins.module_utils._run import domain_power_control as run_file
 from ansible_collections.kvmops.console.plugins.modules import domain_power_control
 from ansible_collections.kvmops.console.tests.unit.plugins.module_utils.testdriver import (

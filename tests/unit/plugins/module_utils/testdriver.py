@@ -20,8 +20,8 @@ import libvirt
 from ansible.module_utils import basic
 
 from ansible_collections.kvmops.console.plugins.module_utils import _libvirt
-from ansible_collections.kvmops.console.plugins.module_utils._qemu_probe import BinaryProbe, Cache
-from ansible_collections.kvmops.console.plugins.module_utils._verdict import PROBE, UNKNOWN, Verdict
+from ansible_collections.kvmops.console.plugins.module_utils._probe_cache import Cache
+from ansible_collections.kvmops.console.plugins.module_utils._verdict import PROBE, UNKNOWN, BinaryProbe, Verdict
 
 URI = "test:///default"
 PASSWORD = "s3cret&\"'<>"
