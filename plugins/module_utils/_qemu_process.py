@@ -40,11 +40,23 @@ class QemuProcess(t.NamedTuple):
         return [words.get(options.get("power-control", "")) for options in self.vnc_options()]
 
     def runs(self, installed: str) -> bool:
-        """Whether the process runs the very file `installed`, or one with the same content."""
+        """Whether the process runs the very file `installed`, or one with the same content.
+
+        What a script would start is not known, and would never be that file: it is taken to start what runs.
+        """
         try:
-            return os.path.samefile(self.image, installed) or filecmp.cmp(self.image, installed, shallow=False)
+            return (
+                os.path.samefile(self.image, installed)
+                or _is_script(installed)
+                or filecmp.cmp(self.image, installed, shallow=False)
+            )
         except OSError:
             return False
+
+
+def _is_script(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == b"#!"
 
 
 def _options(value: str) -> dict[str, str]:

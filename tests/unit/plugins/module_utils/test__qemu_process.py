@@ -60,13 +60,15 @@ def test_power_control(values: list[str], settings: list[str | None]) -> None:
 
 
 def test_runs(tmp_path: Path) -> None:
-    paths = {name: tmp_path / name for name in ("image", "same", "other", "longer")}
+    paths = {name: tmp_path / name for name in ("image", "same", "other", "longer", "script")}
+    contents = {"other": "OTHER", "longer": "image!", "script": "#!/bin/sh\nexec image"}
     for name, path in paths.items():
-        path.write_text({"other": "OTHER", "longer": "image!"}.get(name, "image"), encoding="utf-8")
+        path.write_text(contents.get(name, "image"), encoding="utf-8")
         os.utime(path, (0, 0))  # a date tells nothing
     (tmp_path / "link").symlink_to(paths["image"])
     process = started()._replace(image=str(paths["image"]))
-    for name, expected in {"image": True, "link": True, "same": True, "other": False, "longer": False}.items():
+    expected_of = {"image": True, "link": True, "same": True, "other": False, "longer": False, "script": True}
+    for name, expected in expected_of.items():
         assert process.runs(str(tmp_path / name)) is expected
     assert process.runs(str(tmp_path / "gone")) is False
     assert process._replace(image=str(tmp_path / "gone")).runs(str(paths["image"])) is False
