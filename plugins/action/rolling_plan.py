@@ -73,7 +73,9 @@ class ActionModule(ActionBase):  # type: ignore[misc, unused-ignore]
         if options["batch"] < 1:
             raise AnsibleActionFail(f"batch is a number of domains from 1 on, and not {options['batch']}.")
         try:
-            planned = _rolling.batches(_machines(task_vars or {}, options), options["batch"])
+            audits = _of_hosts(task_vars or {}, options, "audit")
+            machines = _machines(audits, _of_hosts(task_vars or {}, options, "changes"), options)
+            planned = _rolling.batches(machines, options["batch"])
         except ConsoleError as error:
             raise AnsibleActionFail(str(error)) from error
         result.update(
@@ -82,20 +84,34 @@ class ActionModule(ActionBase):  # type: ignore[misc, unused-ignore]
             plan=[
                 f"{number}. {', '.join(each.label for each in batch)}" for number, batch in enumerate(planned, start=1)
             ],
+            again=_rolling.still_to_pass(options["again"], audits),
         )
         return result
 
 
-def _machines(variables: Json, options: Json) -> list[_rolling.Machine]:
+def _of_hosts(variables: Json, options: Json, what: str) -> Json:
+    """By host, what it registered, if anything."""
+    return {
+        host: _registered.value(variables, host, options[what]) or {}
+        for host in _registered.hosts(variables, options["hosts"])
+    }
+
+
+def _machines(audits: Json, changes: Json, options: Json) -> list[_rolling.Machine]:
     """The domains that wait for a power cycle, and those whose gates are to be passed again."""
     rules = [_rolling.Rule(**rule) for rule in options["order"]]
-    found: list[_rolling.Machine] = []
-    for host in _registered.hosts(variables, options["hosts"]):
-        audit, changes = (_registered.value(variables, host, options[name]) for name in ("audit", "changes"))
-        records = _rolling.waiting(host, audit or {}, changes or {}, options["again"])
-        found += [_rolling.machine(host, record, rules, options["gates"]) for record in records]
-    return found
+    return [
+        _rolling.machine(host, record, rules, options["gates"])
+        for host, audit in audits.items()
+        for record in _rolling.waiting(host, audit, changes[host], options["again"])
+    ]
 
 
 def _described(machine: _rolling.Machine) -> Json:
-    return {"host": machine.host, "name": machine.name, "uuid": machine.uuid, "gates": list(machine.gates)}
+    return {
+        "host": machine.host,
+        "name": machine.name,
+        "label": machine.label,
+        "uuid": machine.uuid,
+        "gates": list(machine.gates),
+    }

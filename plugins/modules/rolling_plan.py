@@ -179,11 +179,24 @@ batches:
   type: list
   elements: list
   returned: success
-  sample: [[{"host": "hv-1", "name": "db-1", "uuid": "5d1f3f2e-3e9c-4c0b-9d68-6f7b1a3f2c11", "gates": []}]]
+  sample:
+    - - host: hv-1
+        name: db-1
+        label: hv-1/db-1
+        uuid: 5d1f3f2e-3e9c-4c0b-9d68-6f7b1a3f2c11
+        gates: []
 plan:
   description: A line for each batch.
   type: list
   elements: str
   returned: success
   sample: ["1. hv-1/db-1", "2. hv-1/web-1, hv-2/web-2"]
+again:
+  description:
+    - What is left of O(again). Domains are left out that are no longer there, by the audit of their host. Those of a
+      host without an audit stay, since it was not looked at.
+  type: list
+  elements: str
+  returned: success
+  sample: ["hv-1/db-1"]
 """

@@ -66,6 +66,15 @@ def waiting(host: str, audit: Json, changes: Json, again: t.Collection[str]) -> 
     ]
 
 
+def still_to_pass(again: t.Collection[str], audits: t.Mapping[str, Json]) -> list[str]:
+    """Of the labels in `again`, those whose domain may still be there: by host, what its audit says. A host without one
+    was not looked at, this time.
+    """
+    seen = {f"{host}/{record['name']}" for host, audit in audits.items() for record in audit.get("domains", ())}
+    looked_at = {host for host, audit in audits.items() if "domains" in audit}
+    return sorted(label for label in again if label in seen or label.partition("/")[0] not in looked_at)
+
+
 def machine(host: str, record: Json, rules: t.Sequence[Rule], gates: t.Sequence[Json]) -> Machine:
     """The domain of a record of domain_info (`order` is from its metadata), with what the play says of it.
 

@@ -33,15 +33,19 @@ PLAY = """
 ONE = """
 - block:
     - ansible.builtin.include_role: {name: kvmops.console.fleet, tasks_from: gate}
-      vars: {fleet_gated: "{{ case }}"}
+      vars: {fleet_gated: "{{ case }}", ansible_port: "{{ case.2 | default(22) }}"}
     - ansible.builtin.set_fact: {outcomes: "{{ outcomes | default([]) + ['passed'] }}"}
   rescue:
     - ansible.builtin.set_fact: {outcomes: "{{ outcomes | default([]) + [ansible_failed_result.msg] }}"}
 """
 
 
-def outcomes(host: Any, folder: Path, cases: list[tuple[dict[str, str], dict[str, Any]]]) -> list[str]:
-    """By case, a domain and a gate: `passed`, or what was said."""
+Case = tuple[Any, ...]
+"""A domain, a gate, and the port of its host's SSH where it is not the usual one."""
+
+
+def outcomes(host: Any, folder: Path, cases: list[Case]) -> list[str]:
+    """By case: `passed`, or what was said."""
     (folder / "play.yml").write_text(PLAY)
     (folder / "one.yml").write_text(ONE)
     (folder / "lab.yml").write_text(host.inventory())
@@ -68,7 +72,7 @@ def test_gates(hypervisor: Any, tmp_path: Path) -> None:
     tcp = {"check": "tcp", "host": hypervisor.host.address}
     there = tmp_path / "there"
     # The first two are reached while it boots.
-    cases: list[tuple[dict[str, str], dict[str, Any]]] = [
+    cases: list[Case] = [
         (one, {"check": "agent", "timeout": 120}),
         (one, {"check": "text", "text": "/ #", "timeout": 120}),
         (one, {**tcp, "port": port, "timeout": 60}),
@@ -78,9 +82,12 @@ def test_gates(hypervisor: Any, tmp_path: Path) -> None:
         (other, {**tcp, "port": 1, "timeout": 1}),
         (other, {"check": "command", "command": ["test", "-e", str(there)], "timeout": 1}),
         (other, {"check": "command", "command": ["sleep", "1000"], "timeout": 1}),
+        (one, {"check": "agent", "timeout": 120}, 1),
+        (one, {"check": "text", "text": "/ #", "timeout": 120}, 1),
     ]
     told = outcomes(hypervisor.host, tmp_path, cases)
     assert told[:4] == ["passed"] * 4
     assert "passed" not in told[4:], "the others are not well"
     assert "Timeout when waiting for" in told[6]
     assert "timed" in told[8].lower()
+    assert told[9:] == ["The host could not be reached while its domains were looked at."] * 2

@@ -18,6 +18,7 @@ from ansible_collections.kvmops.console.plugins.plugin_utils._rolling import (
     Rule,
     batches,
     machine,
+    still_to_pass,
     waiting,
 )
 
@@ -143,3 +144,14 @@ def test_who_waits() -> None:
     found = waiting("hv", {"domains": domains}, changes, ["hv/gated", "other/well"])
     assert [record["name"] for record in found] == ["edited", "outdated", "forecast", "gated"]
     assert waiting("hv", {"failed": True, "msg": "unreachable"}, {}, []) == []
+
+
+def test_who_has_a_gate_to_pass_still() -> None:
+    audits: dict[str, t.Any] = {
+        "hv": {"domains": [{"name": "there"}, {"name": "else"}]},
+        "silent": {"failed": True, "msg": "unreachable"},
+        "empty": {"domains": []},
+    }
+    again = ["hv/there", "hv/gone", "silent/db", "empty/gone", "elsewhere/db"]
+    assert still_to_pass(again, audits) == ["elsewhere/db", "hv/there", "silent/db"]
+    assert still_to_pass([], audits) == []
