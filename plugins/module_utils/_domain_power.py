@@ -251,7 +251,7 @@ class Switchboard:
     def __enter__(self) -> Switchboard:
         self._loop = EventLoop()
         self._callbacks: list[int] = []
-        with _libvirt.translated(f"Listening to the events of {self._connection.uri}"):
+        with _libvirt.translated(f"Listening to the events of {self._connection.uri}", needs=_libvirt.SEARCH):
             self._listen(self._connection.handle)
         return self
 
@@ -437,7 +437,7 @@ class Switchboard:
             job.trouble = None
             return self._read(self._sight, job)
         except libvirt.libvirtError as e:
-            job.trouble = str(e.get_error_message())
+            job.trouble = _libvirt.denied(e, _libvirt.READ) or str(e.get_error_message())
             if not _is_alive(self._sight):
                 self._lose(self._sight)
             return Observation(_power.UNKNOWN)
@@ -484,7 +484,8 @@ class Switchboard:
 
     def _read_boot(self, uuid: str) -> str:
         """Over a connection of its own, for an agent may take its time. Raises ConsoleError."""
-        with _libvirt.connect(self._connection.uri) as own, _libvirt.translated("Reading the guest's boot id"):
+        doing = "Reading the guest's boot id"
+        with _libvirt.connect(self._connection.uri) as own, _libvirt.translated(doing, needs="domain.write"):
             return boot_id(own.handle.lookupByUUIDString(uuid))
 
     def _ask_boot(self, job: Job) -> None:
@@ -549,7 +550,8 @@ class Switchboard:
                 domain = call.line.lookupByUUIDString(call.job.domain.uuid)
                 _ask(domain, call.request.method, call.job.power.state)
         except libvirt.libvirtError as e:
-            call.error = str(e.get_error_message() or e)
+            needs = _NEEDS[call.request.method, call.job.power.state == _power.REBOOTED_STATE]
+            call.error = _libvirt.denied(e, needs) or str(e.get_error_message() or e)
         except Exception as e:  # pylint: disable=broad-exception-caught
             call.error = f"{type(e).__name__}: {e}"
         call.returned.set()
@@ -629,6 +631,25 @@ def _is_alive(handle: t.Any) -> bool:
         return bool(handle.isAlive())
     except libvirt.libvirtError:
         return False
+
+
+_NEEDS: t.Mapping[tuple[str, bool], str] = {
+    (method, reboots): needs
+    for reboots in (False, True)
+    for method, needs in {
+        AGENT: "domain.init-control and domain.write",
+        ACPI: "domain.init-control",
+        _power.START: "domain.start",
+        _power.RESUME: "domain.suspend",
+        _power.WAKE: "domain.pm-control",
+        _power.PAUSE: "domain.suspend",
+        _power.SAVE: "domain.hibernate",
+        _power.RESET: "domain.reset",
+        _power.NMI: "domain.inject-nmi",
+        _power.FORCE: "domain.reset" if reboots else "domain.stop",
+    }.items()
+}
+"""The permissions that a method takes, and whether it is to reboot the guest."""
 
 
 def _ask(domain: t.Any, method: str, state: str) -> None:

@@ -12,6 +12,7 @@ Every message is one sentence that says what is wrong, where, and what to do abo
      +-- InputError        the play asks for something that cannot be meant
      +-- MissingLibrary    a library that the host's distribution has is not installed
      +-- LibvirtFailure    libvirt refused, or could not be reached
+          +-- AccessDenied      the user may not do that
      +-- EditConflict      a definition could not be changed without touching something else
      +-- ImageError        what was captured is no whole picture, or one too large to look at
      +-- LockTimeout       somebody else held what we need for too long
@@ -46,6 +47,10 @@ class MissingLibrary(ConsoleError):
 
 class LibvirtFailure(ConsoleError):
     """libvirt refused, or could not be reached."""
+
+
+class AccessDenied(LibvirtFailure):
+    """The user that the task runs as may not do that."""
 
 
 class EditConflict(ConsoleError):

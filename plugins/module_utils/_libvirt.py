@@ -9,6 +9,9 @@ Private to this collection.
 
 from __future__ import annotations
 
+import errno
+import os
+import pwd
 import traceback
 import typing as t
 from collections import Counter
@@ -16,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from urllib.parse import urlsplit
 
 from ansible_collections.kvmops.console.plugins.module_utils._concurrent import bounded, left_behind
-from ansible_collections.kvmops.console.plugins.module_utils._errors import LibvirtFailure
+from ansible_collections.kvmops.console.plugins.module_utils._errors import AccessDenied, LibvirtFailure
 
 try:
     import libvirt
@@ -27,6 +30,13 @@ else:
 
 STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
 """By virDomainState's number."""
+
+
+GUIDE = "docs/least-privilege.md"
+SEARCH = "connect.search-domains"
+READ = "domain.read"
+READ_SECURE = "domain.read and domain.read-secure"
+RIGHTS = f"a rule in /etc/polkit-1/rules.d gives it: see {GUIDE}"
 
 
 class Listed(t.NamedTuple):
@@ -48,14 +58,38 @@ class Listed(t.NamedTuple):
 
 
 @contextmanager
-def translated(doing: str, unsaid: t.Callable[[str], str] = lambda text: text) -> t.Iterator[None]:
+def translated(doing: str, unsaid: t.Callable[[str], str] = lambda text: text, needs: str = "") -> t.Iterator[None]:
     """Turn libvirt's error into ours: "<doing> failed: <what libvirt says>". `unsaid` takes secrets out of what it
-    says.
+    says. `needs`: the permissions that it takes, as docs/polkit/rights.yml names them: libvirt does not say.
     """
     try:
         yield
     except libvirt.libvirtError as e:
+        lacking = denied(e, needs)
+        if lacking:
+            raise AccessDenied(f"{doing} failed: {lacking}.") from e
         raise LibvirtFailure(unsaid(f"{doing} failed: {e.get_error_message() or e}")) from e
+
+
+def denied(error: t.Any, needs: str = "") -> str | None:
+    """What the user lacks, where libvirt's error is that; libvirt's own words name neither permission nor user."""
+    code, said, user = error.get_error_code(), str(error.get_error_message() or error), _user()
+    if code == libvirt.VIR_ERR_ACCESS_DENIED:
+        return f"libvirt's access control denies it to {user}; it takes {needs or 'more permissions'} ({RIGHTS})"
+    if code in (libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_ERR_AUTH_UNAVAILABLE, libvirt.VIR_ERR_AUTH_CANCELLED):
+        return f"polkit does not let {user} connect; it takes org.libvirt.unix.manage ({RIGHTS}; libvirt says: {said})"
+    if code == libvirt.VIR_ERR_OPERATION_DENIED:
+        return f"a read-only connection does not allow it ({said})"
+    if code == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() in (errno.EACCES, errno.EPERM):
+        return f"{user} may not open libvirt's socket: run the task with become, or see {GUIDE} ({said})"
+    return None
+
+
+def _user() -> str:
+    try:
+        return f"the user {pwd.getpwuid(os.geteuid()).pw_name}"
+    except KeyError:
+        return f"the user {os.geteuid()}"
 
 
 class Connection:
@@ -86,12 +120,12 @@ class Connection:
 
     def library_version(self) -> str:
         """Of the libvirt on the other side: "9.0.0"."""
-        with translated(f"Asking libvirt at {self.uri} for its version"):
+        with translated(f"Asking libvirt at {self.uri} for its version", needs="connect.getattr"):
             number = self.handle.getLibVersion()
         return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
 
     def hostname(self) -> str:
-        with translated(f"Asking libvirt at {self.uri} for the host's name"):
+        with translated(f"Asking libvirt at {self.uri} for the host's name", needs="connect.getattr"):
             return str(self.handle.getHostname())
 
     def domains(self) -> list[Listed]:
@@ -99,7 +133,7 @@ class Connection:
 
         The flags are asked for by filtered listings, one call each, not by five calls a domain.
         """
-        with translated(f"Listing the domains of {self.uri}"):
+        with translated(f"Listing the domains of {self.uri}", needs=SEARCH):
             handles = self.handle.listAllDomains(0)
             if not handles:
                 return []
@@ -136,7 +170,7 @@ class Connection:
         All handles come with the first: one call instead of one a domain.
         """
         if self._handles is None:
-            with translated(f"Listing the domains of {self.uri}"):
+            with translated(f"Listing the domains of {self.uri}", needs=SEARCH):
                 self._handles = {handle.UUIDString(): handle for handle in self.handle.listAllDomains(0)}
         if domain.uuid not in self._handles:
             raise LibvirtFailure(f"{domain.name} is gone: it ended or was undefined meanwhile.")
@@ -187,7 +221,7 @@ def connect(uri: str, read_only: bool = False) -> t.Iterator[Connection]:
     """A connection to `uri` for the length of a `with` block."""
     libvirt.registerErrorHandler(lambda context, error: None, None)  # else the library writes to stderr, too
     opener = libvirt.openReadOnly if read_only else libvirt.open
-    with translated(f"Connecting to libvirt at {uri}"):
+    with translated(f"Connecting to libvirt at {uri}", needs="connect.getattr"):
         handle = opener(uri)
     try:
         yield Connection(handle, uri, read_only)
@@ -208,34 +242,34 @@ def connect_to_read(uri: str) -> t.Iterator[Connection]:
         yield connection
 
 
-def live_xml(domain: Listed, connection: Connection) -> str:
-    """The definition that the running domain has."""
-    flags = 0 if connection.read_only else libvirt.VIR_DOMAIN_XML_SECURE
-    with translated(f"Reading the live definition of {domain.name}"):
-        return str(domain.handle.XMLDesc(flags))
+def live_xml(domain: Listed, connection: Connection, secrets: bool = True) -> str:
+    """The definition that the running domain has. `secrets`: with passwords, unless the connection is read-only."""
+    return _xml(domain, connection, secrets, 0, "live definition")
 
 
-def inactive_xml(domain: Listed, connection: Connection) -> str:
+def inactive_xml(domain: Listed, connection: Connection, secrets: bool = True) -> str:
     """The definition that the next start will use.
 
-    With SECURE wherever that is allowed: defining anything read without it drops the VNC password.
+    With `secrets` wherever it may be defined again: defining anything read without them drops the VNC password.
     """
-    flags = libvirt.VIR_DOMAIN_XML_INACTIVE
-    if not connection.read_only:
-        flags |= libvirt.VIR_DOMAIN_XML_SECURE
-    with translated(f"Reading the definition of {domain.name}"):
-        return str(domain.handle.XMLDesc(flags))
+    return _xml(domain, connection, secrets, libvirt.VIR_DOMAIN_XML_INACTIVE, "definition")
+
+
+def _xml(domain: Listed, connection: Connection, secrets: bool, flags: int, what: str) -> str:
+    secrets = secrets and not connection.read_only
+    with translated(f"Reading the {what} of {domain.name}", needs=READ_SECURE if secrets else READ):
+        return str(domain.handle.XMLDesc(flags | (libvirt.VIR_DOMAIN_XML_SECURE if secrets else 0)))
 
 
 def define(connection: Connection, name: str, xml: str, unsaid: t.Callable[[str], str]) -> None:
     """Make `xml` the definition of the domain `name`; libvirt keeps the old one where it refuses."""
-    with translated(f"Defining {name}", unsaid):
+    with translated(f"Defining {name}", unsaid, "domain.write and domain.save"):
         connection.handle.defineXML(xml)
 
 
 def find(connection: Connection, uuid: str) -> t.Any:
     """libvirt's handle of a domain."""
-    with translated(f"Looking for the domain {uuid}"):
+    with translated(f"Looking for the domain {uuid}", needs="domain.getattr"):
         return connection.handle.lookupByUUIDString(uuid)
 
 
@@ -246,7 +280,7 @@ def graphics_socket(domain: Listed, index: int, timeout: float = 5.0) -> int:
     """
 
     def ask() -> int:
-        with translated(f"Opening the graphics of {domain.name}"):
+        with translated(f"Opening the graphics of {domain.name}", needs="domain.open-graphics"):
             return int(domain.handle.openGraphicsFD(index, libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH))
 
     return bounded(ask, timeout, f"Opening the graphics of {domain.name}")
@@ -255,25 +289,31 @@ def graphics_socket(domain: Listed, index: int, timeout: float = 5.0) -> int:
 class SavedState(t.NamedTuple):
     """A place outside the definition that carries a definition of its own.
 
-    `kind`: "managed_save", "snapshot" or "checkpoint". `read()` gives its XML, secrets included; `write(xml)` replaces
-    it.
+    `kind`: "managed_save", "snapshot" or "checkpoint". `read()` gives its XML; `write(xml)` replaces it, and takes the
+    permissions `writing`.
     """
 
     kind: str
     name: str | None
     read: t.Callable[[], str]
     write: t.Callable[[str], None]
+    writing: str = ""
 
 
-def saved_states(domain: Listed) -> list[SavedState]:
-    """The saved states of a domain; needs a connection that may see secrets."""
-    states = [_managed_save(domain.handle)] if domain.managed_save else []
-    with translated(f"Listing the saved states of {domain.name}"):
+def saved_states(domain: Listed, secrets: bool = True) -> list[SavedState]:
+    """The saved states of a domain. With `secrets`, which a state needs that is to be written again, it takes a
+    connection that may see them.
+    """
+    states = [_managed_save(domain.handle, secrets)] if domain.managed_save else []
+    with translated(f"Listing the saved states of {domain.name}", needs=READ):
         if domain.snapshots:
-            states += [_snapshot(domain.handle, snapshot) for snapshot in _by_name(domain.handle.listAllSnapshots(0))]
+            states += [
+                _snapshot(domain.handle, snapshot, secrets) for snapshot in _by_name(domain.handle.listAllSnapshots(0))
+            ]
         if domain.checkpoints:
             states += [
-                _checkpoint(domain.handle, checkpoint) for checkpoint in _by_name(domain.handle.listAllCheckpoints(0))
+                _checkpoint(domain.handle, checkpoint, secrets)
+                for checkpoint in _by_name(domain.handle.listAllCheckpoints(0))
             ]
     return states
 
@@ -282,16 +322,17 @@ def _by_name(handles: list[t.Any]) -> list[t.Any]:
     return sorted(handles, key=lambda handle: str(handle.getName()))
 
 
-def _managed_save(handle: t.Any) -> SavedState:
+def _managed_save(handle: t.Any, secrets: bool) -> SavedState:
     return SavedState(
         "managed_save",
         None,
-        lambda: str(handle.managedSaveGetXMLDesc(libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)),
+        lambda: str(handle.managedSaveGetXMLDesc(libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE if secrets else 0)),
         lambda xml: handle.managedSaveDefineXML(xml, 0),
+        "domain.write and domain.hibernate",
     )
 
 
-def _snapshot(handle: t.Any, snapshot: t.Any) -> SavedState:
+def _snapshot(handle: t.Any, snapshot: t.Any, secrets: bool) -> SavedState:
     def write(xml: str) -> None:
         flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE
         if snapshot.isCurrent(0):
@@ -301,17 +342,19 @@ def _snapshot(handle: t.Any, snapshot: t.Any) -> SavedState:
     return SavedState(
         "snapshot",
         snapshot.getName(),
-        lambda: str(snapshot.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE)),
+        lambda: str(snapshot.getXMLDesc(libvirt.VIR_DOMAIN_SNAPSHOT_XML_SECURE if secrets else 0)),
         write,
+        "domain.write and domain.snapshot",
     )
 
 
-def _checkpoint(handle: t.Any, checkpoint: t.Any) -> SavedState:
+def _checkpoint(handle: t.Any, checkpoint: t.Any, secrets: bool) -> SavedState:
     return SavedState(
         "checkpoint",
         checkpoint.getName(),
-        lambda: str(checkpoint.getXMLDesc(libvirt.VIR_DOMAIN_CHECKPOINT_XML_SECURE)),
+        lambda: str(checkpoint.getXMLDesc(libvirt.VIR_DOMAIN_CHECKPOINT_XML_SECURE if secrets else 0)),
         lambda xml: handle.checkpointCreateXML(xml, libvirt.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE),
+        "domain.write and domain.checkpoint",
     )
 
 
@@ -337,7 +380,7 @@ class DefinitionWatch:
 
     def __init__(self, connection: Connection) -> None:
         self._unexplained: Counter[str] = Counter()
-        with translated(f"Listening to the events of {connection.uri}"):
+        with translated(f"Listening to the events of {connection.uri}", needs=SEARCH):
             connection.handle.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_event, None)
 
     def _on_event(self, connection: t.Any, domain: t.Any, event: int, detail: int, opaque: t.Any) -> None:
@@ -363,7 +406,7 @@ class DefinitionWatch:
 def screenshot(connection: Connection, domain: Listed, head: int) -> bytes:
     """A picture of one screen by virDomainScreenshot: a PPM or a PNG, as libvirt and QEMU have it. Taints nothing."""
     chunks: list[bytes] = []
-    with translated(f"Taking a picture of {domain.name}"):
+    with translated(f"Taking a picture of {domain.name}", needs="domain.screenshot"):
         stream = connection.handle.newStream(0)
         domain.handle.screenshot(stream, head, 0)
         stream.recvAll(lambda _stream, data, _opaque: chunks.append(data), None)
@@ -377,5 +420,5 @@ _LEFT_SHIFT = 42
 
 def press_shift(domain: Listed) -> None:
     """Press and release Shift, which wakes a screen and types nothing."""
-    with translated(f"Waking the screen of {domain.name}"):
+    with translated(f"Waking the screen of {domain.name}", needs="domain.send-input"):
         domain.handle.sendKey(libvirt.VIR_KEYCODE_SET_LINUX, 50, [_LEFT_SHIFT], 1, 0)

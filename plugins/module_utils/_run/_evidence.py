@@ -78,10 +78,10 @@ class Evidence:
             return self._shoot_over(own, domain._replace(handle=_libvirt.find(own, domain.uuid)), when)
 
     def _shoot_over(self, own: Connection, domain: Listed, when: str) -> Record:
-        with _libvirt.translated(f"Reading {domain.name}"):
+        with _libvirt.translated(f"Reading {domain.name}", needs=_libvirt.READ):
             if not domain.handle.isActive():
                 return {"skipped": "it is off"}
-        live = _domain_xml.parse(_libvirt.live_xml(domain, own))
+        live = _domain_xml.parse(_libvirt.live_xml(domain, own, secrets=False))
         privacy = _domain_screens.privacy(live)
         if not privacy.capture or not host_allows():
             return {"skipped": "its owner lets nobody see its screen"}

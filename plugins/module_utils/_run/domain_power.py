@@ -176,8 +176,10 @@ class Desk:
         return record
 
     def _definitions(self, domain: Listed) -> tuple[_Element | None, _Element | None]:
-        live = _domain_xml.parse(_libvirt.live_xml(domain, self._connection)) if domain.active else None
-        config = _domain_xml.parse(_libvirt.inactive_xml(domain, self._connection)) if domain.persistent else None
+        live, config = (
+            _domain_xml.parse(read(domain, self._connection, secrets=False)) if there else None
+            for read, there in ((_libvirt.live_xml, domain.active), (_libvirt.inactive_xml, domain.persistent))
+        )
         if live is None and config is None:
             raise ConsoleError("it ended while it was being read.")
         return live, config
@@ -252,7 +254,7 @@ class Desk:
 
     def _runs(self, domain: Listed) -> bool:
         """Whether the domain is there now."""
-        with _libvirt.translated(f"looking whether {domain.name} runs"):
+        with _libvirt.translated(f"looking whether {domain.name} runs", needs=_libvirt.READ):
             return bool(domain.handle.isActive())
 
     def _who_still(self, domain: Listed, live: _Element) -> str | None:

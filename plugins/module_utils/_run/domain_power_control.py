@@ -242,7 +242,7 @@ class Editor:
 
     def _require_persistent(self, domain: Listed) -> None:
         """Defining what was undefined a moment ago would bring it back."""
-        with _libvirt.translated(f"Reading {domain.name}"):
+        with _libvirt.translated(f"Reading {domain.name}", needs=_libvirt.READ):
             if not domain.handle.isPersistent():
                 raise EditConflict(f"{domain.name} was undefined meanwhile: nothing was changed.")
 
@@ -291,7 +291,7 @@ class Editor:
 
     def _edit_saved_states(self, domain: Listed, settings: t.Sequence[Setting], record: Record) -> None:
         for state in _libvirt.saved_states(domain):
-            with _libvirt.translated(f"Reading the {state.kind} of {domain.name}"):
+            with _libvirt.translated(f"Reading the {state.kind} of {domain.name}", needs=_libvirt.READ_SECURE):
                 before = state.read()
             root = _domain_xml.parse(before)
             carried = _domain_xml.settings(root)
@@ -320,7 +320,7 @@ class Editor:
     ) -> None:
         before = _domain_xml.serialize(root)
         _domain_xml.apply_settings(root, wanted)
-        with _libvirt.translated(f"Changing the {state.kind} of {domain.name}", _unsaid(root)):
+        with _libvirt.translated(f"Changing the {state.kind} of {domain.name}", _unsaid(root), state.writing):
             state.write(_domain_xml.serialize(root))
             differing = _domain_xml.differences(root, state.read())
             if not differing:

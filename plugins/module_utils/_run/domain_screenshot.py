@@ -104,7 +104,7 @@ class Photographer:
         if not domain.active:
             return {"skipped": "it is off"}
         domain = domain._replace(handle=_libvirt.find(self._connection, domain.uuid))
-        live = _domain_xml.parse(_libvirt.live_xml(domain, self._connection))
+        live = _domain_xml.parse(_libvirt.live_xml(domain, self._connection, secrets=False))
         privacy = _domain_screens.privacy(live)
         if not privacy.capture or not host_allows():
             return {"skipped": "its owner lets nobody see its screen"}

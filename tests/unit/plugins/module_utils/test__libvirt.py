@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import socket
@@ -13,13 +14,14 @@ import sys
 import threading
 import typing as t
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 libvirt = pytest.importorskip("libvirt", reason="needs libvirt's Python bindings, which only the system's Python has")
 
 from ansible_collections.kvmops.console.plugins.module_utils import _libvirt
-from ansible_collections.kvmops.console.plugins.module_utils._errors import LibvirtFailure, TookTooLong
+from ansible_collections.kvmops.console.plugins.module_utils._errors import AccessDenied, LibvirtFailure, TookTooLong
 from ansible_collections.kvmops.console.plugins.module_utils._libvirt import (
     Connection,
     DefinitionWatch,
@@ -74,6 +76,65 @@ def test_an_error_is_said_without_secrets(host: Host) -> None:
     with pytest.raises(LibvirtFailure) as caught, translated("Looking", lambda text: text.replace("Domain", "****")):
         host.connection.lookupByName("web-9")
     assert str(caught.value) == "Looking failed: **** not found"
+
+
+class Refusal(libvirt.libvirtError):  # type: ignore[misc,name-defined,unused-ignore]
+    """An error of libvirt's, as its own functions raise it."""
+
+    def __init__(self, code: int, message: str, number: int = 0) -> None:
+        super().__init__(message)
+        self.err = (code, 0, message, 0, None, None, None, number, 0)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "sentence"),
+    [
+        pytest.param(
+            Refusal(libvirt.VIR_ERR_ACCESS_DENIED, "access denied: 'QEMU' denied access"),
+            "Reading failed: libvirt's access control denies it to the user U; it takes domain.read (a rule in"
+            " /etc/polkit-1/rules.d gives it: see docs/least-privilege.md).",
+            id="permission",
+        ),
+        pytest.param(
+            Refusal(libvirt.VIR_ERR_AUTH_UNAVAILABLE, "authentication unavailable: no polkit agent available"),
+            "Reading failed: polkit does not let the user U connect; it takes org.libvirt.unix.manage (a rule in"
+            " /etc/polkit-1/rules.d gives it: see docs/least-privilege.md; libvirt says: authentication unavailable:"
+            " no polkit agent available).",
+            id="polkit",
+        ),
+        pytest.param(
+            Refusal(libvirt.VIR_ERR_OPERATION_DENIED, "operation forbidden: read only access prevents it"),
+            "Reading failed: a read-only connection does not allow it (operation forbidden: read only access prevents"
+            " it).",
+            id="read_only",
+        ),
+        pytest.param(
+            Refusal(libvirt.VIR_ERR_SYSTEM_ERROR, "Failed to connect socket: Permission denied", errno.EACCES),
+            "Reading failed: the user U may not open libvirt's socket: run the task with become, or see"
+            " docs/least-privilege.md (Failed to connect socket: Permission denied).",
+            id="socket",
+        ),
+    ],
+)
+def test_a_right_that_is_lacking_is_named(refusal: Refusal, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pwd.getpwuid", lambda number: SimpleNamespace(pw_name="U"))
+    with pytest.raises(AccessDenied) as caught, translated("Reading", needs="domain.read"):
+        raise refusal
+    assert str(caught.value) == sentence
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(number: int) -> t.NoReturn:
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    refusal = Refusal(libvirt.VIR_ERR_ACCESS_DENIED, "access denied")
+    assert f"denies it to the user {os.geteuid()}; it takes more permissions" in str(_libvirt.denied(refusal))
+
+
+def test_a_socket_that_is_not_there_is_no_lack_of_rights() -> None:
+    refusal = Refusal(libvirt.VIR_ERR_SYSTEM_ERROR, "Failed to connect socket: No such file", errno.ENOENT)
+    assert _libvirt.denied(refusal) is None
 
 
 def test_other_errors_pass() -> None:
