@@ -16,12 +16,13 @@ from urllib.parse import urlsplit
 
 
 class VncDefaults(t.NamedTuple):
-    """`password` says whether there is one; its value is not kept."""
+    """`password` says whether there is one; its value is not kept. `seen`: whether all this is known."""
 
     tls: bool = False
     sasl: bool = False
     password: bool = False
     listen: str | None = None
+    seen: bool = True
 
 
 _LINE = re.compile(r'^\s*(vnc_\w+)\s*=\s*(?:"([^"]*)"|(\d+))', re.MULTILINE)
@@ -39,12 +40,14 @@ def parse(text: str) -> VncDefaults:
 
 
 def read(uri: str) -> VncDefaults:
-    """For the libvirt of `uri`; libvirt's own defaults where the file cannot be read."""
+    """For the libvirt of `uri`; libvirt's own defaults where there is no such file, or it may not be read."""
+    if urlsplit(uri).hostname:
+        return VncDefaults(seen=False)
     session = urlsplit(uri).path == "/session"
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     path = os.path.join(config, "libvirt/qemu.conf") if session else "/etc/libvirt/qemu.conf"
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             return parse(stream.read())
-    except OSError:
-        return VncDefaults()
+    except OSError as e:
+        return VncDefaults(seen=isinstance(e, (FileNotFoundError, NotADirectoryError)))

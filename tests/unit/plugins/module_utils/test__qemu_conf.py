@@ -77,5 +77,10 @@ def test_the_systems_file_is_for_all_others(session: Path, monkeypatch: pytest.M
         raise PermissionError
 
     monkeypatch.setattr(_qemu_conf, "open", refuse, raising=False)
-    assert read("qemu:///system") == VncDefaults()
+    assert read("qemu:///system") == VncDefaults(seen=False), "nobody takes libvirt's defaults for what it says"
     assert opened == ["/etc/libvirt/qemu.conf"]
+
+
+def test_another_machines_file_is_not_this_ones(session: Path) -> None:
+    session.write_text("vnc_tls = 1\n", encoding="utf-8")
+    assert read("qemu+ssh://elsewhere/session") == VncDefaults(seen=False)
