@@ -7,7 +7,8 @@
 Private to this collection.
 
 A finding is {id, severity, message, remedy}. The ids are stable; so is the remedy of an id, so that a report can say it
-once. Each rule reads a domain's record and gives the severity and the message where it applies.
+once (one for each other manager). Each rule reads a domain's record and gives the severity and the message where it
+applies.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import ipaddress
 import typing as t
 
+from ansible_collections.kvmops.console.plugins.module_utils import _managers
 from ansible_collections.kvmops.console.plugins.module_utils._verdict import AFFECTED, INCAPABLE, UNKNOWN
 
 SEVERITIES = ("critical", "high", "medium", "low", "info")
@@ -27,7 +29,7 @@ Said = tuple[str, str]
 
 class Rule(t.NamedTuple):
     id: str
-    remedy: str
+    remedy: str | t.Callable[[Record], str]
     applies: t.Callable[[Record], t.Optional[Said]]
 
 
@@ -35,11 +37,15 @@ def findings(record: Record) -> list[dict[str, str]]:
     """The findings on a domain, worst first."""
     said = ((rule, rule.applies(record)) for rule in RULES)
     found = [
-        {"id": rule.id, "severity": verdict[0], "message": verdict[1], "remedy": rule.remedy}
+        {"id": rule.id, "severity": verdict[0], "message": verdict[1], "remedy": _remedy(rule, record)}
         for rule, verdict in said
         if verdict is not None
     ]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding["severity"]))
+
+
+def _remedy(rule: Rule, record: Record) -> str:
+    return rule.remedy if isinstance(rule.remedy, str) else rule.remedy(record)
 
 
 def _vnc(record: Record) -> list[Record]:
@@ -150,6 +156,26 @@ def _qemu_verdict_unknown(record: Record) -> Said | None:
     return None
 
 
+_WRITTEN_ANEW = {
+    _managers.START: ("medium", "writes the definition anew at each start"),
+    _managers.CHANGE: ("low", "writes the definition anew when it changes the domain"),
+}
+
+
+def _managed_elsewhere(record: Record) -> Said | None:
+    manager = record.get("managed_by")
+    if manager is None or manager["rewrites"] not in _WRITTEN_ANEW or not _vnc(record):
+        return None
+    severity, does = _WRITTEN_ANEW[manager["rewrites"]]
+    if record["owner_wants"] is not None:
+        return severity, f"{manager['name']} {does}: the powerControl that this collection has set is lost then"
+    return "info", f"{manager['name']} {does}: powerControl is then as {manager['name']} makes it, whatever is set here"
+
+
+def _where_it_is_managed(record: Record) -> str:
+    return _managers.by_name(record["managed_by"]["id"]).remedy
+
+
 def _network_addresses(graphics: Record) -> list[str]:
     """Where the server listens on the network; nowhere, when it has a unix socket only."""
     return [entry["address"] for entry in graphics["listen"] if entry.get("address")]
@@ -221,4 +247,5 @@ RULES: tuple[Rule, ...] = (
         "Let the audit probe the QEMU binary (see the evidence for what stopped it), or install a QEMU that is known.",
         _qemu_verdict_unknown,
     ),
+    Rule("managed_elsewhere", _where_it_is_managed, _managed_elsewhere),
 )

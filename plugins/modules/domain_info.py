@@ -120,6 +120,27 @@ domains:
       description: What the owner wants of powerControl, where the definition says otherwise because of this collection.
       type: str
       sample: enabled
+    managed_by:
+      description:
+        - Who else writes the definition, as it tells by its metadata; null where nobody is known to.
+        - The owner has the last word, by an element C(<managed by="terraform"/>) (or V(nobody)) in the metadata, in the
+          element C(console) of the namespace C(https://kvmops.github.io/console/1).
+      type: dict
+      contains:
+        id:
+          description: One of V(nova), V(ovirt), V(kubevirt), V(opennebula), V(cloudstack), V(terraform), V(cockpit),
+            V(boxes), V(vagrant), V(libosinfo); V(other) where only the owner knows it.
+          type: str
+          sample: nova
+        name:
+          description: Its name, for people.
+          type: str
+          sample: OpenStack Nova
+        rewrites:
+          description: When it writes the definition anew, so that an edit is lost. V(start) is at each start, V(change)
+            when it changes the domain, and V(never) means that it keeps what it does not know.
+          type: str
+          sample: start
     order:
       description:
         - Its turn when the fleet is power-cycled, as its owner says by an element
@@ -287,7 +308,11 @@ unmatched:
   elements: str
   sample: []
 host:
-  description: What the audit was told by. RV(ignore:read_only) means that passwords and saved states could not be seen.
+  description:
+    - What the audit was told by.
+    - C(read_only) means that passwords and saved states could not be seen.
+    - C(not_seen) lists what runs guests on this host without this libvirt (C(id), C(name), C(remedy)), Proxmox VE and
+      Incus for two, so that they are in no audit.
   returned: always
   type: dict
   sample:
@@ -295,6 +320,7 @@ host:
     uri: qemu:///system
     libvirt_version: 9.0.0
     read_only: false
+    not_seen: []
     audited_at: '2026-11-20T12:00:00Z'
 """
 

@@ -88,6 +88,17 @@ options:
         value back.
     type: bool
     default: false
+  managed:
+    description:
+      - What to do where another manager writes the definition anew at each start (OpenStack Nova, oVirt, KubeVirt and
+        the like; see RV(kvmops.console.domain_info#module:domains[].managed_by)), so that an edit is lost with it.
+      - V(skip) leaves such a domain alone, and RV(domains[].skipped) says where it is to be set instead.
+      - V(edit) edits it all the same. O(state=restored) always does.
+    type: str
+    choices:
+      - skip
+      - edit
+    default: skip
 notes:
   - From 50 domains on, several processes share the work, one for each 25, but no more than four and than there are
     processors. Each has a connection to libvirt of its own, and one domain's edit is never shared.
@@ -163,6 +174,10 @@ domains:
       description: Why it is as it is now.
       type: str
       sample: the QEMU of the next start is affected (sends -257 unasked)
+    note:
+      description: Who may write the change over, and where to set it instead; null where nobody is known to.
+      type: str
+      sample: Terraform writes its definition anew when it changes the domain, so an edit does not last
     restart_pending:
       description: Whether the running QEMU was started with another setting, so that the domain needs a power cycle.
       type: bool
@@ -195,7 +210,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kvmops.console.plugins.module_utils._power_policy import AUTO, STATES
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import domain_options, probe_options
 from ansible_collections.kvmops.console.plugins.module_utils._run._task import finish
-from ansible_collections.kvmops.console.plugins.module_utils._run.domain_power_control import run
+from ansible_collections.kvmops.console.plugins.module_utils._run.domain_power_control import MANAGED, SKIP, run
 
 
 def main() -> None:
@@ -205,6 +220,7 @@ def main() -> None:
         force={"type": "bool", "default": False},
         backup_dir={"type": "path"},
         include_saved_states={"type": "bool", "default": False},
+        managed={"type": "str", "choices": list(MANAGED), "default": SKIP},
         **probe_options(),
     )
     finish(AnsibleModule(argument_spec=spec, supports_check_mode=True), run)

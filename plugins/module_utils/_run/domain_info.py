@@ -12,6 +12,7 @@ from __future__ import annotations
 import typing as t
 from collections import Counter
 from datetime import datetime, timezone
+from os.path import lexists
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -19,6 +20,7 @@ from ansible_collections.kvmops.console.plugins.module_utils import (
     _domain_xml,
     _findings,
     _libvirt,
+    _managers,
     _qemu_conf,
     _qemu_facts,
     _qemu_process,
@@ -72,6 +74,7 @@ def describe_host(connection: Connection) -> Record:
         "uri": connection.uri,
         "libvirt_version": connection.library_version(),
         "read_only": connection.read_only,
+        "not_seen": _managers.not_seen(lexists) if connection.is_local else [],
         "audited_at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
 
@@ -171,6 +174,7 @@ class Auditor:
             "pointer_devices": _domain_xml.pointer_devices(root),
             "graphics": graphics,
             "owner_wants": _owner_wants(config),
+            "managed_by": _managers.describe(root if config is None else config),
             "order": _domain_xml.read_order(root if config is None else config)._asdict(),
             "restart_pending": bool(config is not None and live is not None)
             and list(map(_domain_xml.has_effect, live_settings)) != list(map(_domain_xml.has_effect, config_settings)),

@@ -20,6 +20,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kvmops.console.plugins.module_utils import (
     _domain_xml,
     _libvirt,
+    _managers,
     _power_policy,
     _qemu_facts,
     _qemu_process,
@@ -33,7 +34,8 @@ from ansible_collections.kvmops.console.plugins.module_utils._libvirt import (
     Listed,
     SavedState,
 )
-from ansible_collections.kvmops.console.plugins.module_utils._power_policy import Decision, Policy
+from ansible_collections.kvmops.console.plugins.module_utils._managers import Manager
+from ansible_collections.kvmops.console.plugins.module_utils._power_policy import RESTORED, Decision, Policy
 from ansible_collections.kvmops.console.plugins.module_utils._probe_cache import Cache
 from ansible_collections.kvmops.console.plugins.module_utils._processes import deal_out, how_many
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import selection, state_directory
@@ -50,6 +52,11 @@ ATTEMPTS = 10
 
 A_PROCESS = 25
 """Domains that are worth a process of their own."""
+
+SKIP = "skip"
+EDIT = "edit"
+MANAGED = (SKIP, EDIT)
+"""What to do with a domain whose manager writes the definition anew at each start, so that an edit is lost with it."""
 
 
 def run(module: AnsibleModule) -> Record:
@@ -94,6 +101,7 @@ def _edit_all(domains: t.Sequence[Listed], params: Record, check_mode: bool) -> 
                 _qemu_facts.Judge(params["probe"], params["probe_wrappers"], Cache(params["cache_dir"])),
                 Backups(params["backup_dir"] or state_directory("backups")),
                 include_saved_states=params["include_saved_states"],
+                edit_managed=params["managed"] == EDIT,
                 check_mode=check_mode,
             )
             yield from map(editor.edit, domains)
@@ -111,6 +119,7 @@ def _untouched(domain: Listed) -> Record:
         "changed": False,
         "graphics": [],
         "reason": "",
+        "note": None,
         "restart_pending": False,
         "backup": None,
         "saved_states": [],
@@ -146,6 +155,7 @@ class Plan(t.NamedTuple):
     settings: tuple[Setting, ...]
     decision: Decision
     lines: tuple[list[str], list[str]]
+    manager: Manager | None
 
     @property
     def changes(self) -> bool:
@@ -161,7 +171,8 @@ def make_plan(xml: str, policy: Policy, judge: t.Callable[[str | None], Verdict]
     decision = _power_policy.decide(policy, settings, _domain_xml.read_memory(root), lambda: judge(emulator))
     _domain_xml.apply_settings(root, decision.settings)
     _domain_xml.write_memory(root, decision.memory)
-    return Plan(xml, root, settings, decision, (before, _domain_xml.masked_lines(root)))
+    manager = _managers.manager_of(root)
+    return Plan(xml, root, settings, decision, (before, _domain_xml.masked_lines(root)), manager)
 
 
 class Editor:
@@ -175,6 +186,7 @@ class Editor:
         backups: Backups,
         *,
         include_saved_states: bool,
+        edit_managed: bool,
         check_mode: bool,
     ) -> None:
         self._connection = connection
@@ -182,6 +194,7 @@ class Editor:
         self._judge = judge
         self._backups = backups
         self._include_saved_states = include_saved_states
+        self._edit_managed = edit_managed or policy.state == RESTORED
         self._check_mode = check_mode
         self._watch = DefinitionWatch(connection)
 
@@ -203,6 +216,12 @@ class Editor:
         if not plan.settings:
             record["skipped"] = "it has no VNC graphics"
             return
+        if plan.changes and plan.manager is not None:
+            if plan.manager.rewrites == _managers.START and not self._edit_managed:
+                record["skipped"] = _written_over(plan.manager)
+                return
+            if plan.manager.rewrites != _managers.NEVER:
+                record["note"] = _written_over(plan.manager)
         if plan.changes and not self._check_mode:
             plan = self._apply(domain, plan, record)
         record["changed"] = record["changed"] or plan.changes
@@ -330,6 +349,11 @@ class Editor:
             f"libvirt changed more of the {state.kind} of {domain.name} than was asked ({', '.join(differing[:5])}):"
             " the old one was put back."
         )
+
+
+def _written_over(manager: Manager) -> str:
+    when = "at each start" if manager.rewrites == _managers.START else "when it changes the domain"
+    return f"{manager.name} writes its definition anew {when}, so an edit does not last. {manager.remedy}"
 
 
 def _add_diff(record: Record, label: str, lines: tuple[list[str], list[str]]) -> None:

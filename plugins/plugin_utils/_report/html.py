@@ -41,6 +41,7 @@ TITLES = {
     "relative_pointer": "Relative pointer",
     "power_control_unsupported": "QEMU knows no power control",
     "qemu_verdict_unknown": "QEMU could not be judged",
+    "managed_elsewhere": "Managed elsewhere",
 }
 LEVEL_CLASSES = dict(zip(LEVELS, ("c", "h", "m", "l", "i", "o")))
 ATTENTION = ("critical", "high", "medium")

@@ -395,6 +395,7 @@ _HYPERVISOR: Shape = {
     "uri": text,
     "libvirt_version": text,
     "read_only": flag,
+    "not_seen": _list_of({"id": text, "name": text, "remedy": text}),
 }
 _QEMU: Shape = {
     "verdict": one_of(VERDICTS, "unknown"),
@@ -444,6 +445,7 @@ _RECORD: Shape = {
     "outdated_process": flag,
     "pointer_devices": texts,
     "owner_wants": text,
+    "managed_by": _optional({"id": text, "name": text, "rewrites": text}),
     "graphics": _list_of(_GRAPHICS),
     "saved_states": _list_of(_SAVED_STATE),
     "qemu": _nested({"running": _optional(_QEMU), "next_start": _optional(_QEMU)}),
@@ -456,6 +458,7 @@ _CHANGE: Shape = {
     "skipped": sentence,
     "error": sentence,
     "reason": text,
+    "note": text,
     "graphics": _list_of({"index": number, "before": text, "after": text}),
     "restart_pending": flag,
     "backup": text,

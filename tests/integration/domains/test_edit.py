@@ -312,6 +312,7 @@ def _edit_here(hypervisor: Any, monkeypatch: Any, tmp_path: Path, meanwhile: Any
             judge,
             Meanwhile(str(tmp_path / "backups")),
             include_saved_states=False,
+            edit_managed=False,
             check_mode=False,
         )
         result = [editor.edit(domain) for domain in connection.domains()]

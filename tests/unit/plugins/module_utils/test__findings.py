@@ -10,6 +10,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.kvmops.console.plugins.module_utils import _managers
 from ansible_collections.kvmops.console.plugins.module_utils._findings import RULES, SEVERITIES, Record, findings
 from ansible_collections.kvmops.console.plugins.module_utils._verdict import AFFECTED, FIXED, INCAPABLE, UNKNOWN
 
@@ -48,12 +49,22 @@ def domain(**more: t.Any) -> Record:
         "graphics": [vnc()],
         "saved_states": [],
         "qemu": {"running": qemu(FIXED), "next_start": qemu(FIXED)},
+        "owner_wants": None,
+        "managed_by": None,
         **more,
     }
 
 
 def verdicts(running: str | None, next_start: str) -> Record:
     return {"qemu": {"running": running and qemu(running), "next_start": qemu(next_start)}}
+
+
+def managed(by: str, owner_wants: str | None = None) -> Record:
+    manager = _managers.by_name(by)
+    return {
+        "managed_by": {"id": manager.id, "name": manager.name, "rewrites": manager.rewrites},
+        "owner_wants": owner_wants,
+    }
 
 
 def found(record: Record) -> dict[str, str]:
@@ -121,6 +132,13 @@ SPICE = vnc(type="spice", password=False, listen=[{"type": "address", "address":
         ({**verdicts(None, INCAPABLE), "graphics": [power(None, None)]}, {}),
         ({**verdicts(FIXED, INCAPABLE), "graphics": [power("no", "no")], "persistent": False}, {}),
         ({**verdicts(None, FIXED), "graphics": [power(None, "no")]}, {}),
+        # Who else writes the definition: worse where that undoes what was done here.
+        (managed("nova"), {"managed_elsewhere": "info"}),
+        (managed("nova", "enabled"), {"managed_elsewhere": "medium"}),
+        (managed("terraform"), {"managed_elsewhere": "info"}),
+        (managed("terraform", "disabled"), {"managed_elsewhere": "low"}),
+        (managed("cockpit", "enabled"), {}),
+        ({**managed("nova", "enabled"), "graphics": [SPICE]}, {}),
         # What is not known.
         (verdicts(UNKNOWN, FIXED), {"qemu_verdict_unknown": "medium"}),
         (verdicts(None, UNKNOWN), {"qemu_verdict_unknown": "medium"}),
@@ -128,6 +146,9 @@ SPICE = vnc(type="spice", password=False, listen=[{"type": "address", "address":
 )  # fmt: skip
 def test_findings(more: Record, expected: dict[str, str]) -> None:
     assert found(domain(**more)) == expected
+
+
+WHEN_IT_CHANGES = "writes the definition anew when it changes the domain"
 
 
 @pytest.mark.parametrize(
@@ -147,6 +168,10 @@ def test_findings(more: Record, expected: dict[str, str]) -> None:
          "the VNC server listens on every address of the host (0.0.0.0, ::)"),
         (verdicts(UNKNOWN, UNKNOWN),
          "nothing is known about the running QEMU, so it is treated as affected: as was seen"),
+        (managed("ovirt", "enabled"),
+         "oVirt writes the definition anew at each start: the powerControl that this collection has set is lost then"),
+        (managed("I"),
+         f"I {WHEN_IT_CHANGES}: powerControl is then as I makes it, whatever is set here"),
         (verdicts(FIXED, UNKNOWN),
          "nothing is known about the QEMU of the next start, so it is treated as affected: as was seen"),
     ],
@@ -198,4 +223,11 @@ def test_the_ids_are_stable() -> None:
         "relative_pointer",
         "power_control_unsupported",
         "qemu_verdict_unknown",
+        "managed_elsewhere",
     ]
+
+
+@pytest.mark.parametrize("manager", ["nova", "ovirt", "kubevirt", "opennebula", "cloudstack", "terraform", "Packer"])
+def test_each_manager_has_a_remedy_of_its_own(manager: str) -> None:
+    (finding,) = findings(domain(**managed(manager)))
+    assert finding["remedy"] == _managers.by_name(manager).remedy

@@ -49,6 +49,7 @@ Audit = t.Callable[..., Result]
 def host(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Host]:
     monkeypatch.setattr(_qemu_facts, "probe_binary_cached", probe)
     monkeypatch.setattr(_qemu_conf, "read", lambda uri: VncDefaults())
+    monkeypatch.setattr(run_file, "lexists", lambda path: False)
     made = Host()
     yield made
     made.close()
@@ -150,6 +151,7 @@ def test_a_record(host: Host, audit: Audit) -> None:
             },
         ],
         "owner_wants": None,
+        "managed_by": None,
         "order": {"priority": None, "after": [], "before": []},
         "restart_pending": False,
         "qemu": {"running": None, "next_start": judged("affected", "/opt/affected")},
@@ -165,6 +167,7 @@ def test_a_record(host: Host, audit: Audit) -> None:
         "uri": URI,
         "libvirt_version": result["host"]["libvirt_version"],
         "read_only": False,
+        "not_seen": [],
     }
     assert host.definitions() == before
     assert PASSWORD not in json.dumps(result)
@@ -294,6 +297,33 @@ def test_owner_wants(host: Host, audit: Audit, tmp_path: Path, play: Result, wan
     host.define(domain("web-1", vnc("yes")))
     call(domain_power_control.main, uri=URI, backup_dir=str(tmp_path / "b"), cache_dir=str(tmp_path / "c"), **play)
     assert only(audit())["owner_wants"] == wants
+
+
+NOVA = '<metadata><nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"/></metadata>'
+
+
+def test_a_manager_that_undoes_what_was_done_is_told(host: Host, audit: Audit, tmp_path: Path) -> None:
+    host.define(domain("web", vnc("yes"), TABLET).replace("<memory>", f"{NOVA}<memory>"))
+    before = only(audit())
+    assert before["managed_by"] == {"id": "nova", "name": "OpenStack Nova", "rewrites": "start"}
+    assert {one["id"]: one["severity"] for one in before["findings"]}["managed_elsewhere"] == "info"
+
+    host.settle()
+    result = call(
+        domain_power_control.main,
+        uri=URI,
+        backup_dir=str(tmp_path / "backups"),
+        cache_dir=str(tmp_path / "cache"),
+        managed="edit",
+    )
+    assert result["changed"]
+    assert {one["id"]: one["severity"] for one in only(audit())["findings"]}["managed_elsewhere"] == "medium"
+
+
+def test_what_runs_guests_without_libvirt_is_told(host: Host, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert audit()["host"]["not_seen"] == []
+    monkeypatch.setattr(run_file, "lexists", "/etc/pve/nodes".__eq__)
+    assert [one["id"] for one in audit()["host"]["not_seen"]] == ["proxmox"]
 
 
 def test_an_edit_since_makes_the_memory_stale(host: Host, audit: Audit, tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ def test_auto_turns_it_off_and_remembers(host: Host, play: Play, backups: Path) 
         "changed": True,
         "graphics": [{"index": 0, "before": "yes", "after": "no"}],
         "reason": "the QEMU of the next start is affected (probe of /opt/affected)",
+        "note": None,
         "restart_pending": False,
         "backup": str(kept),
         "saved_states": [],
@@ -688,6 +689,62 @@ def test_a_saved_state_that_cannot_be_read_is_an_error_of_its_domain(host: Host,
 
 
 # Pure parts
+
+
+# Domains that others manage
+
+
+def managed(metadata: str, setting: str | None = "yes") -> str:
+    return domain("web", vnc(setting)).replace("<memory>", f"<metadata>{metadata}</metadata><memory>")
+
+
+NOVA = '<nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"/>'
+TERRAFORM = f'<kvmops:console xmlns:kvmops="{_domain_xml.NAMESPACE}"><kvmops:managed by="terraform"/></kvmops:console>'
+COCKPIT = '<c:data xmlns:c="https://github.com/cockpit-project/cockpit-machines"/>'
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_what_is_written_anew_at_each_start_is_left_alone(host: Host, play: Play, backups: Path, check: bool) -> None:
+    host.define(managed(NOVA))
+    before = host.definitions()
+    result = play(_ansible_check_mode=check, _ansible_diff=True)
+    assert "OpenStack Nova writes its definition anew at each start" in only(result)["skipped"]
+    assert "Leave it to Nova" in only(result)["skipped"]
+    assert (result["changed"], result["diff"], result["summary"]["skipped"]) == (False, [], 1)
+    assert host.definitions() == before
+    assert not backups.exists()
+
+
+def test_what_is_written_anew_is_edited_where_that_is_asked_for(host: Host, play: Play) -> None:
+    host.define(managed(NOVA))
+    before = host.definitions()
+    result = play(managed="edit")
+    assert settings(host, "web") == ("no",)
+    assert "skipped" not in only(result)
+    assert "OpenStack Nova writes its definition anew at each start" in only(result)["note"]
+    assert only(play(state="restored"))["changed"], "what this collection did can be undone without more ado"
+    assert host.definitions() == before
+
+
+def test_what_is_written_anew_some_day_is_edited_and_told(host: Host, play: Play) -> None:
+    host.define(managed(TERRAFORM))
+    record = only(play())
+    assert settings(host, "web") == ("no",)
+    assert "Terraform writes its definition anew when it changes the domain" in record["note"]
+    assert "xslt" in record["note"]
+    assert _domain_xml.parse(host.xml("web")).find(f".//{{{_domain_xml.NAMESPACE}}}managed") is not None
+    assert only(play())["note"] is None, "where nothing changes, nothing is to be told"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "setting"), [(COCKPIT, "yes"), (NOVA, None)], ids=["a-manager-that-keeps-it", "nothing-to-change"]
+)
+def test_other_managers_are_no_matter(host: Host, play: Play, metadata: str, setting: str | None) -> None:
+    host.define(managed(metadata, setting))
+    record = only(play())
+    assert record["note"] is None
+    assert "skipped" not in record
+    assert settings(host, "web") == ("no" if setting else None,)
 
 
 def test_a_plan_is_made_of_text() -> None:

@@ -160,6 +160,7 @@ def record(name: str, **changes: t.Any) -> Json:
         "restart_pending": False,
         "pointer_devices": ["tablet:usb", "mouse:ps2"],
         "owner_wants": None,
+        "managed_by": None,
         "graphics": [graphics()],
         "saved_states": [],
         "qemu": {"running": FIXED_QEMU, "next_start": FIXED_QEMU},
@@ -195,6 +196,7 @@ def change(of: Json, **changes: t.Any) -> Json:
         "changed": False,
         "graphics": [{"index": 0, "before": "yes", "after": "yes"}],
         "reason": "powerControl is as wanted",
+        "note": None,
         "restart_pending": False,
         "backup": None,
         "saved_states": [],
@@ -214,6 +216,7 @@ def result(domains: list[Json], **changes: t.Any) -> Json:
             "uri": "qemu:///system",
             "libvirt_version": "9.0.0",
             "read_only": False,
+            "not_seen": [],
             "audited_at": "2026-11-20T09:05:00Z",
         },
         "invocation": {"module_args": {"uri": "qemu:///system"}},
@@ -404,6 +407,16 @@ def nasty_fleet() -> list[HostResults]:
         HostResults("=hv()", failed, failed, failed),
         HostResults("hv-\U0001f525", {"unreachable": True, "msg": "=HYPERLINK('http://x')\n<script>"}),
     ]
+
+
+def managed_fleet() -> list[HostResults]:
+    """A domain that somebody else manages, on a host that has guests without libvirt, too."""
+    nova = {"id": "nova", "name": "OpenStack Nova", "rewrites": "start"}
+    told = {"id": "managed_elsewhere", "severity": "info", "message": "Nova writes", "remedy": "Ask Nova."}
+    before = record("web", managed_by=nova, findings=[told])
+    audit = result([before])
+    audit["host"]["not_seen"] = [{"id": "proxmox", "name": "Proxmox <VE>", "remedy": "Ask qm."}]
+    return [HostResults("hv", audit, audit, result([change(before, changed=True, note="Nova undoes it.")]))]
 
 
 SECRET_TEXT = "<graphics type='vnc' passwd='hunter2'/> qemu+tcp://admin:hunter2@hv/system password=hunter2"

@@ -101,6 +101,16 @@ class TestMarkup:
 
 
 class TestContent:
+    def test_who_else_manages_is_told(self) -> None:
+        (host,) = fleet.managed_fleet()
+        seen = page([host])
+        assert seen.says("Managed elsewhere")
+        assert seen.says("OpenStack Nova, which writes the definition anew at each start")
+        assert seen.says("Nova undoes it.")
+        assert seen.says("not seen: guests of Proxmox <VE>. Ask qm.")
+        failed = {**host.before, "failed": True, "msg": "1 of 1 domains failed"}
+        assert page([HostResults("hv", failed)]).says("not seen: guests of Proxmox <VE>")
+
     def test_names_are_shown_as_they_are(self) -> None:
         whole = "".join(page(fleet.nasty_fleet()).text)
         for name in fleet.NASTY_NAMES:

@@ -276,9 +276,10 @@ class TestUntrusted:
         fleet.nasty_fleet(),
         fleet.audit_only(fleet.small_fleet()),
         fleet.fleet(80, 4),
+        fleet.managed_fleet(),
         [],
     ],
-    ids=["small", "nasty", "audit", "large", "empty"],
+    ids=["small", "nasty", "audit", "large", "managed", "empty"],
 )
 def test_the_schema_describes_every_report(results: list[HostResults]) -> None:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))

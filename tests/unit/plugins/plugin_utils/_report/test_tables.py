@@ -65,6 +65,13 @@ def test_csv_tells_each_graphics_element() -> None:
     assert mail["power_control_live"] == "no no"
 
 
+def test_csv_names_the_other_manager() -> None:
+    nova = {"id": "nova", "name": "=Nova", "rewrites": "start"}
+    records = [fleet.record("mine"), fleet.record("theirs", managed_by=nova)]
+    told = rows([HostResults("hv", fleet.result(records))])
+    assert {row["name"]: row["managed_by"] for row in told} == {"mine": "", "theirs": "'=Nova"}
+
+
 def test_no_cell_is_a_formula() -> None:
     told = rows(fleet.nasty_fleet())
     cells = [cell for row in told for cell in row.values()]
