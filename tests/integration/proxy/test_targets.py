@@ -77,8 +77,10 @@ def run(
     targets: Optional[dict[str, NamedTarget]] = None,
 ) -> None:
     policy = Policy(power=power)
-    domains = DomainSettings(hypervisor.uri, True, skip_authentication, 2, seconds, policy, "shared", None)
-    settings = TargetSettings(policy, "shared", None, domains, targets or {}, TokenSettings((), None, (), ()))
+    domains = DomainSettings(hypervisor.uri, True, skip_authentication, 2, seconds, policy, "shared", None, "session")
+    settings = TargetSettings(
+        policy, "shared", None, "session", domains, targets or {}, TokenSettings((), None, (), ())
+    )
 
     async def main() -> None:
         told: list[Optional[Behaviour]] = []

@@ -33,6 +33,9 @@ POWER = ("allow", "deny", "as_configured")
 OPAQUE_SECURITY = ("pass", "refuse")
 UNKNOWN_MESSAGE = ("relay", "end")
 VIEWERS = ("shared", "exclusive")
+SESSION, LISTENER = "session", "listener"
+IDENTITY = (SESSION, LISTENER)
+"""How a server at a TCP port is known again: while a session to it is open; while the same socket listens there."""
 USERS_BY = ("none", "token", "certificate", "header")
 ALGORITHMS = ("HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA")
 
@@ -108,6 +111,7 @@ class DomainSettings(NamedTuple):
     policy: Policy
     viewers: str
     most_sessions: int | None
+    identity: str
 
 
 class NamedTarget(NamedTuple):
@@ -120,6 +124,7 @@ class NamedTarget(NamedTuple):
     policy: Policy
     viewers: str
     most_sessions: int | None
+    identity: str
 
 
 class JwtSettings(NamedTuple):
@@ -154,11 +159,12 @@ class TokenSettings(NamedTuple):
 
 
 class TargetSettings(NamedTuple):
-    """All that says what can be opened. `policy`, `viewers`, `most_sessions`: what holds where nothing else is said."""
+    """All that says what can be opened. `policy` to `identity` (one of IDENTITY) hold where nothing else is said."""
 
     policy: Policy
     viewers: str
     most_sessions: int | None
+    identity: str
     domains: DomainSettings | None
     targets: dict[str, NamedTarget]
     tokens: TokenSettings
@@ -561,6 +567,7 @@ class _Held(NamedTuple):
     policy: Policy
     viewers: str
     most_sessions: int | None
+    identity: str
 
 
 def _held(found: _Object, key: str, above: _Held) -> _Held:
@@ -579,6 +586,7 @@ def _held(found: _Object, key: str, above: _Held) -> _Held:
         ),
         part.choice("viewers", VIEWERS, above.viewers),
         part.whole("most_sessions", 1, 1_000_000, None) if part.has("most_sessions") else above.most_sessions,
+        part.choice("identity", IDENTITY, above.identity),
     )
     part._take("most_sessions")
     part.end()
@@ -586,7 +594,7 @@ def _held(found: _Object, key: str, above: _Held) -> _Held:
 
 
 def _targets(top: _Object) -> TargetSettings:
-    default = _held(top, "policy", _Held(Policy(), "shared", None))
+    default = _held(top, "policy", _Held(Policy(), "shared", None, SESSION))
     targets = {name: _target(name, found, default) for name, found in top.named("targets").items()}
     return TargetSettings(
         *default, domains=_domains(top.object_("domains"), default), targets=targets, tokens=_tokens(top)

@@ -20,10 +20,8 @@ import socket
 import ssl
 import struct
 import time
-from collections import Counter
-from collections.abc import Hashable
 from types import TracebackType
-from typing import Callable, NamedTuple, TypeVar
+from typing import Callable, NamedTuple
 
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake, InvalidUpgrade
@@ -60,12 +58,12 @@ from ._http import (
 from ._listeners import Listener, name_in
 from ._metrics import Metrics, Traffic
 from ._record import Record
+from ._seats import Seats
 from ._session import Ending, Limits, Session
 from ._sockets import receive, secure, send_all
 from ._targets import ConsoleRequest, Directory, Target
 from ._web import ClientEnd, ConsoleProtocol, PlainEnd, WebSocketEnd
 
-_Key = TypeVar("_Key", bound=Hashable)
 _MakeEnd = Callable[[socket.socket], ClientEnd]
 
 ACCEPT_AT_ONCE = 64
@@ -158,6 +156,7 @@ class Connections:
         self.metrics = Metrics(self._open_sessions)
         self.metrics.audit_lines_lost = lambda: audit.lost
         self.draining = False
+        self.seats = Seats()
         self._audit = audit
         self._since = time.monotonic()
         self._listeners: list[Listener] = []
@@ -165,9 +164,6 @@ class Connections:
         self._records: set[Record] = set()
         self._requests = 0
         self._quiet_until = 0.0
-        self._seats = 0
-        self._seats_of_source: Counter[str] = Counter()
-        self._seats_of_target: Counter[Hashable] = Counter()
         self.use(settings, directory)
 
     def use(self, settings: Settings, directory: Directory) -> None:
@@ -273,9 +269,7 @@ class Connections:
     def _leave(self, record: Record, ending: Ending) -> None:
         """Account for a session that is over, or never began."""
         self._records.discard(record)
-        self._seats -= 1
-        _give_up(self._seats_of_source, record.source)
-        _give_up(self._seats_of_target, record.key)
+        self.seats.give_up(record.source, record.key)
         try:
             record.finish(ending)
         finally:
@@ -382,16 +376,16 @@ class Connections:
     def _look_for_seat(self, source: str) -> None:
         """Raises _Refused when there are as many sessions as there may be, whatever the target."""
         limits = self._settings.limits
-        if self._seats >= limits.sessions:
+        if self.seats.all >= limits.sessions:
             raise _Refused("sessions", 503, "There are as many sessions here as there may be.")
         most = limits.sessions_per_source
-        if most is not None and self._seats_of_source[source] >= most:
+        if most is not None and self.seats.of_source(source) >= most:
             raise _Refused("source", 429, "There are as many sessions from this address as there may be.")
 
     def _take_seat(self, asker: _Asker, target: Target) -> Record:
         """Raises _Refused when the target has as many sessions as it may have."""
         self._look_for_seat(asker.source)
-        taken = self._seats_of_target.get(target.key, 0)
+        taken = self.seats.of_target(target.key)
         if target.viewers == "exclusive" and taken:
             raise _Refused("exclusive", 409, "Somebody has this console open, and it is for one at a time.")
         if target.most_sessions is not None and taken >= target.most_sessions:
@@ -404,9 +398,7 @@ class Connections:
             user=asker.user,
             listener=asker.listener,
         )
-        self._seats += 1
-        self._seats_of_source[asker.source] += 1
-        self._seats_of_target[target.key] += 1
+        self.seats.take(asker.source, target.key)
         return record
 
     async def _open(
@@ -422,7 +414,7 @@ class Connections:
             if response:
                 with Within(_SEND_SECONDS):
                     await send_all(sock, response)
-            session = Session(end(sock), server, opened.behaviour, target.policy, self._limits, record)
+            session = Session(end(sock), server, opened.behaviour, target.policy, self._limits, record, ask=opened.ask)
             self._records.add(record)
             record.start(session, opened.behaviour, target)
         except BaseException as error:
@@ -511,13 +503,6 @@ class Connections:
     def sessions(self) -> int:
         """How many sessions are open."""
         return len(self._records)
-
-
-def _give_up(seats: Counter[_Key], key: _Key) -> None:
-    """Give up one seat, and keep no zero."""
-    seats[key] -= 1
-    if not seats[key]:
-        del seats[key]
 
 
 def _ways_in(by: tuple[str, ...]) -> str:

@@ -110,7 +110,7 @@ class Record:
         self._write(
             "session_start",
             listener=self.listener,
-            server=verdict_on(behaviour),
+            server=verdict_on(behaviour) if behaviour else None,
             power=policy.power,
             view_only=policy.view_only or None,
         )
@@ -163,6 +163,10 @@ class Record:
         """Nothing is parsed any more."""
         self._metrics.opaque += 1
         self._write("went_opaque", reason=reason)
+
+    def asked(self, behaviour: Behaviour) -> None:
+        """The server was asked after the session had begun."""
+        self._write("server_asked", server=verdict_on(behaviour))
 
     def handshake_done(self, handshake: Handshake) -> None:
         """The desktop is there, or what follows is encrypted."""

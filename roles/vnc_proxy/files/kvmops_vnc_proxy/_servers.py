@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import functools
 import ipaddress
 import os
 import socket
@@ -20,6 +22,8 @@ from typing import NamedTuple
 
 from ansible_collections.kvmops.console.plugins.module_utils import _vnc
 from ansible_collections.kvmops.console.plugins.module_utils._errors import VncUnreachable
+
+from ._sockets import ready
 
 _CREDENTIALS = struct.Struct("iII")
 """struct ucred of unix(7): process, user, group."""
@@ -61,8 +65,11 @@ def peer_process(connection: socket.socket) -> tuple[int, ...] | None:
     if not pid:
         return None
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        number = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fields = os.read(number, 4096).rpartition(b")")[2].split()
+        finally:
+            os.close(number)
         return pid, int(fields[19])  # starttime, the 22nd field (proc(5)); two stand before the bracket
     except (OSError, IndexError, ValueError):
         return None
@@ -143,25 +150,38 @@ def unix_way(path: str, expected: Hashable) -> _vnc.Way:
 # --- TCP --------------------------------------------------------------------------------------------------------------
 
 
+@functools.lru_cache(1024)
+def numeric(host: str, port: int) -> Address | None:
+    """Return the address that a host is named by; None when it has a name, which has to be resolved."""
+    try:
+        number = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    if number.version == 4:
+        return Address(socket.AF_INET, (str(number), port))
+    return None if getattr(number, "scope_id", None) else Address(socket.AF_INET6, (str(number), port, 0, 0))
+
+
 async def resolve(host: str, port: int) -> list[Address]:
     """Return the addresses of a host, as numbers. Raises OSError."""
-    with contextlib.suppress(ValueError):
-        number = ipaddress.ip_address(host)
-        if number.version == 4:
-            return [Address(socket.AF_INET, (str(number), port))]
-        if not getattr(number, "scope_id", None):
-            return [Address(socket.AF_INET6, (str(number), port, 0, 0))]
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(Address(family, where) for family, _kind, _protocol, _name, where in found))
 
 
 async def open_tcp(address: Address, seconds: float) -> socket.socket:
-    """Return a connected socket that does not block. Raises OSError."""
+    """Return a connected socket that does not block. Raises OSError.
+
+    A server of this host is connected to at once, which loop.sock_connect would cost two tasks for.
+    """
     connection = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
-        connecting = asyncio.get_running_loop().sock_connect(connection, address.where)
-        await asyncio.wait_for(connecting, seconds)
+        number = connection.connect_ex(address.where)
+        if number == errno.EINPROGRESS:
+            await asyncio.wait_for(ready(connection, to_write=True), seconds)
+            number = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, os.strerror(number))
         # A server whose host has gone without a word ends its sessions, some day: what is known of it rests on them.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     except asyncio.TimeoutError as error:

@@ -37,6 +37,7 @@ from ._config import ConfigurationInvalid, Settings, load, missing_files
 from ._connections import Connections
 from ._listeners import Listener
 from ._record import verdict_on
+from ._seats import END, Heir, Heritage, read_until_end
 from ._targets import Directory
 
 PARENT = "KVMOPS_VNC_PROXY_PARENT"
@@ -45,6 +46,8 @@ TLS_SECONDS = 30.0
 """Seconds between looks at the TLS files."""
 START_SECONDS = 60.0
 """Seconds that a new process may take until it is ready to take over."""
+
+_GO = b"go\n"
 
 _log = logging.getLogger(__name__)
 
@@ -60,18 +63,23 @@ class _Parent(NamedTuple):
         number = os.environ.pop(PARENT, "")
         return cls(socket.socket(fileno=int(number))) if number.isdecimal() else None
 
-    def wait_for_go(self) -> None:
-        """Say that we are ready, and wait until the other accepts nothing more. Raises InputError when it has gone."""
+    def wait_for_go(self) -> bytes:
+        """Say that we are ready, and wait until the other accepts nothing more; return what it says of its sessions.
+
+        Raises InputError when it has gone.
+        """
         self.sock.settimeout(START_SECONDS)
         try:
             self.sock.sendall(f"ready {os.getpid()}\n".encode())
-            answer = self.sock.recv(16)
+            answer = self.sock.recv(len(_GO))
+            said = read_until_end(self.sock) if answer else b""
         except OSError as error:
-            raise InputError(f"The process that hands over did not answer: {error}.") from error
-        finally:
             self.sock.close()
+            raise InputError(f"The process that hands over did not answer: {error}.") from error
         if not answer:
+            self.sock.close()
             raise InputError("The process that hands over has gone without doing so.")
+        return said
 
 
 class Service:
@@ -89,6 +97,8 @@ class Service:
         self._stops = 0
         self._handing_over = False
         self._handed_over = False
+        self._heritage: Heritage | None = None
+        self._heir: Heir | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- Start --------------------------------------------------------------------------------------------------------
@@ -119,12 +129,15 @@ class Service:
         self._audit = _open_audit(settings)
         self._asking = Asking(told=self._told)
         self._directory = self._make_directory(settings)
+        said = b""
         if parent is not None:
-            parent.wait_for_go()
+            said = parent.wait_for_go()
             # What the other process has noted until now, such as tokens that are used up, has to be read once more.
             self._directory.close()
             self._directory = self._make_directory(settings)
         self._connections = Connections(settings, self._directory, self._audit)
+        if parent is not None:
+            self._heritage = Heritage(parent.sock, self._connections.seats, said)
         return self._connections
 
     def _make_directory(self, settings: Settings) -> Directory:
@@ -166,6 +179,7 @@ class Service:
             _log.info("Handed over; %d sessions go on here.", connections.sessions)
             await self._drain(connections, limits.hand_over_seconds)
             _log.info("The last session here has ended.")
+            await self._outlive_the_one_before()
             return
         _notify.stopping("Waiting for sessions to end.")
         self._close_listeners(connections)
@@ -189,6 +203,15 @@ class Service:
             return
         await draining
 
+    async def _outlive_the_one_before(self) -> None:
+        """What it tells of its sessions, only this process can tell the next one."""
+        if self._heritage is None or self._stops:
+            return
+        over, stop = asyncio.ensure_future(self._heritage.over.wait()), asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait((over, stop), return_when=asyncio.FIRST_COMPLETED)
+        for each in (over, stop):
+            each.cancel()
+
     async def _drain_again(self, connections: Connections, draining: asyncio.Future[None]) -> None:
         draining.cancel()
         await asyncio.wait((draining,))
@@ -210,6 +233,9 @@ class Service:
             await asyncio.wait(self._tasks)
         for listener in self._listeners:
             listener.close()
+        for other in (self._heritage, self._heir):
+            if other is not None:
+                other.close()
         if self._directory is not None:
             self._directory.close()
         if self._asking is not None:
@@ -332,7 +358,8 @@ class Service:
     async def _start_successor(self, connections: Connections) -> int | None:
         """Start a new process and give it the sockets; return its number, None when it did not get ready."""
         ours, theirs = socket.socketpair()
-        with ours:
+        with contextlib.ExitStack() as unless_it_takes_over:
+            unless_it_takes_over.callback(ours.close)
             with theirs:
                 environment = dict(os.environ)
                 environment[_listeners.HAND_OVER], numbers = _listeners.handed_over(self._listeners)
@@ -358,7 +385,11 @@ class Service:
             for listener in connections.stop_listening():
                 listener.close()
             self._listeners = []
-            await loop.sock_sendall(ours, b"go\n")
+            unless_it_takes_over.pop_all()
+            self._heir = Heir(ours)
+            self._heir.say(_GO)
+            connections.seats.tell(self._heir.tell)
+            self._heir.say(END)
             return int(words[1])
 
 

@@ -6,8 +6,9 @@
 
 Private to this collection.
 
-    handshake   both sides go through Handshake; then a server that nobody could ask before is asked (Question), while
-                the client waits
+    handshake   both sides go through Handshake. Where it is not known how the server behaves, it is asked over another
+                connection once the client gets in without a password, and else, or if that does not tell, right after
+                the handshake (Question); the client waits
     relay       the client's messages go through ClientStream; the server's bytes go through Offer until it is settled,
                 and from then on straight from the shared read buffer to the client
     opaque      both sides as they come
@@ -23,10 +24,11 @@ import contextlib
 import logging
 import socket
 import time
+from collections.abc import Awaitable
 from typing import Callable, NamedTuple, Protocol
 
 from ansible_collections.kvmops.console.plugins.module_utils._errors import VncProtocolError
-from ansible_collections.kvmops.console.plugins.module_utils._rfb import SECURITY_VNC
+from ansible_collections.kvmops.console.plugins.module_utils._rfb import SECURITY_NONE, SECURITY_VNC
 
 from ._client_stream import (
     ChangedPixelFormat,
@@ -104,6 +106,9 @@ class Observer(Protocol):
     def went_opaque(self, reason: str) -> None:
         """Nothing is parsed any more."""
 
+    def asked(self, behaviour: Behaviour) -> None:
+        """How the server behaves is known by now."""
+
     def handshake_done(self, handshake: Handshake) -> None:
         """The desktop is there, or what follows is encrypted."""
 
@@ -114,18 +119,21 @@ class Observer(Protocol):
 class Session:
     """A session; `run` it once. Both sockets belong to it, and are closed when `run` returns, however it does.
 
-    With `skip_parse`, everything is relayed as it comes, from the first byte on.
+    `ask` asks the server over another connection, where `behaviour` is None; it returns None when that does not tell,
+    and raises nothing. With `skip_parse`, everything is relayed as it comes, from the first byte on.
     """
 
     __slots__ = (
         "_active_at",
         "_answered",
+        "_ask_elsewhere",
         "_began_at",
         "_client",
         "_done",
         "_ending",
         "_expecting",
         "_handshake",
+        "_inquiry",
         "_limits",
         "_loop",
         "_observer",
@@ -154,6 +162,7 @@ class Session:
         limits: Limits,
         observer: Observer,
         skip_parse: bool = False,
+        ask: Callable[[], Awaitable[Behaviour | None]] | None = None,
     ) -> None:
         self.bytes_to_client = 0
         self.bytes_to_server = 0
@@ -166,6 +175,8 @@ class Session:
         self._shaking = not skip_parse
         self._handshake = Handshake(policy)
         self._stream = ClientStream(self._treatment)
+        self._ask_elsewhere = ask
+        self._inquiry: asyncio.Task[None] | None = None
         self._question: Question | None = None
         self._offer: Offer | None = None
         self._ending: Ending | None = None
@@ -207,8 +218,12 @@ class Session:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._inquiry is not None:
+            self._inquiry.cancel()
+            self._inquiry = None
         self._client.wire.close()
         self._server.close()
+        self._ask_elsewhere = None
         # Bound methods of this object stand in it: without them, no cycle is left for the collector.
         self._take_server, self._take_client = _nobody, _nobody
 
@@ -335,7 +350,8 @@ class Session:
 
     def _resume_client(self) -> None:
         wire = self._client.wire
-        if not wire.reading and not self._server.full and wire.behind <= MOST_ANSWERS and not self._question:
+        waits = self._question or self._inquiry
+        if not wire.reading and not self._server.full and wire.behind <= MOST_ANSWERS and not waits:
             self._answered = True  # Whatever it has said meanwhile, it had nobody to say it to
             wire.resume()
 
@@ -438,18 +454,53 @@ class Session:
     def _shake(self) -> bool:
         """Write what is due, and go on to what follows a handshake that has ended."""
         shake = self._handshake
-        to_server, to_client = shake.to_server(), shake.to_client()
+        if self._ask_elsewhere and shake.security_type is not None:
+            self._inquire(self._ask_elsewhere, shake)
+        to_client = shake.to_client()
+        to_server = b"" if self._inquiry else shake.to_server()
         if to_server and not self._to_server(to_server):
             self._client.wire.pause()
         if to_client and not self._client.send(to_client):
             self._server.pause()
         if shake.state == REFUSED:
             self._finish("refused", shake.reason)
+        elif self._inquiry:
+            pass
         elif shake.state == DONE and self._policy and not self._question:
             self._ask(shake)
         elif shake.state != RUNNING and not self._question:
             self._handshaken(shake)
         return True
+
+    def _inquire(self, ask: Callable[[], Awaitable[Behaviour | None]], shake: Handshake) -> None:
+        """Ask elsewhere, but where that would not lead past a password, and where what follows is encrypted.
+
+        Until there is an answer the server hears nothing more: a client that wants it for itself comes after that.
+        """
+        self._ask_elsewhere = None
+        if shake.state == RUNNING and shake.security_type == SECURITY_NONE:
+            self._client.wire.pause()
+            self._inquiry = asyncio.ensure_future(self._await_answer(ask))
+
+    async def _await_answer(self, ask: Callable[[], Awaitable[Behaviour | None]]) -> None:
+        behaviour = await ask()
+        self._inquiry = None
+        if self._ending is not None:
+            return
+        try:
+            if behaviour and self._policy:
+                self._decide(behaviour, self._policy)
+            self._shake()
+            self._resume_client()
+        except Exception as error:
+            self._failed(error)
+
+    def _decide(self, behaviour: Behaviour, policy: Policy) -> None:
+        """Go by what was found out."""
+        self._treatment = decide(behaviour, policy)
+        self._stream = ClientStream(self._treatment)
+        self._policy = None
+        self._observer.asked(behaviour)
 
     def _ask(self, shake: Handshake) -> None:
         """Have the server tell how it behaves. Until it has, the client is not listened to."""
@@ -474,9 +525,8 @@ class Session:
             return True
         taken = self._client.send(passed) if passed else True
         if question.behaviour and self._policy:
-            self._treatment = decide(question.behaviour, self._policy)
-            self._stream = ClientStream(self._treatment)
-            self._question = self._policy = None
+            self._decide(question.behaviour, self._policy)
+            self._question = None
             self._handshaken(self._handshake)
             self._resume_client()
         return taken

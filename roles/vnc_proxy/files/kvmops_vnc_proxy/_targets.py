@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Hashable
@@ -31,14 +32,28 @@ from urllib.parse import unquote_to_bytes
 from ansible_collections.kvmops.console.plugins.module_utils import _vnc
 
 from ._asking import Asking
-from ._config import AllowedTarget, TargetSettings
+from ._config import LISTENER, AllowedTarget, DomainSettings, NamedTarget, TargetSettings
 from ._denied import Denied, shown
 from ._domains import Domains, Found
-from ._servers import Address, is_established, open_tcp, open_unix, process_at, reason, resolve, tcp_way, unix_way
+from ._listening import Listener, listener_of
+from ._servers import (
+    Address,
+    is_established,
+    numeric,
+    open_tcp,
+    open_unix,
+    process_at,
+    reason,
+    resolve,
+    tcp_way,
+    unix_way,
+)
 from ._tokens import Claims, Place, SignedTokens, TokenFiles, looks_signed
 from ._treatment import ALLOW, AS_CONFIGURED, DENY, Behaviour, Policy
 
 __all__ = ["ConsoleRequest", "Denied", "Directory", "Opened", "Target"]
+
+_log = logging.getLogger(__name__)
 
 MOST_NAME = 4096
 """Characters of a name in a path, as it is encoded there."""
@@ -62,15 +77,17 @@ class ConsoleRequest(NamedTuple):
 class Opened(NamedTuple):
     """A connection to the VNC server: connected, not blocking, no byte of it read; it is the caller's.
 
-    `behaviour` is None when the server does not tell: to be asked within the session. `forget()`: the server has ended
-    the session, so it may be another process by now. `release()`: the session is over, however it ended; to be called
-    always, after `forget` where that is due.
+    `behaviour` is None when it is not known. `ask()` then asks the server over another connection, while this one is
+    open, and returns None when that does not tell; without `ask`, and where it does not tell, the server has to be
+    asked within the session. `forget()`: the server has ended the session, so it may be another process by now.
+    `release()`: the session is over, however it ended; to be called always, after `forget` where that is due.
     """
 
     sock: socket.socket
     behaviour: Behaviour | None
     forget: Callable[[], None]
     release: Callable[[], None]
+    ask: Callable[[], Awaitable[Behaviour | None]] | None = None
 
 
 class Target(Protocol):
@@ -99,6 +116,7 @@ class _Rules(NamedTuple):
     policy: Policy
     viewers: str
     most_sessions: int | None
+    identity: str
     subject: str | None = None
 
     def narrowed(self, claims: Claims) -> _Rules:
@@ -163,8 +181,7 @@ class Directory:
         found = self._settings.targets.get(name)
         if not found:
             raise Denied(404, f"There is no target {shown(name)} here.")
-        rules = _Rules(found.policy, found.viewers, found.most_sessions)
-        return await self._target(Place(found.kind, found.address, found.port), rules, name=name)
+        return await self._target(Place(found.kind, found.address, found.port), _rules(found), name=name)
 
     def renewed(self, settings: TargetSettings, *, used_tokens: str | None = None) -> Directory:
         """Return one of other settings in this one's place, which keeps libvirt, the used tokens and the sessions."""
@@ -209,16 +226,15 @@ class Directory:
             found = self._settings.targets.get(claims.target)
             if not found:
                 raise Denied(404, f"There is no target {shown(claims.target)} here, as the token names it.")
-            rules = _Rules(found.policy, found.viewers, found.most_sessions)
             return await self._target(
-                Place(found.kind, found.address, found.port), rules.narrowed(claims), name=claims.target
+                Place(found.kind, found.address, found.port), _rules(found).narrowed(claims), name=claims.target
             )
         place = claims.place or Place("", "")
         if place.kind == "domain":
             return await self._domain(place.address, claims)
         if signed and place.kind == "unix":
             place = place._replace(address=_allowed_socket(place.address, self._settings.tokens.allowed_sockets))
-        rules = _Rules(self._settings.policy, self._settings.viewers, self._settings.most_sessions).narrowed(claims)
+        rules = _rules(self._settings).narrowed(claims)
         return await self._target(place, rules, allowed=self._settings.tokens.allowed_targets if signed else None)
 
     async def _means(self, named: _Named, claims: Claims, target: _Target) -> bool:
@@ -237,7 +253,7 @@ class Directory:
         settings = self._settings.domains
         if not settings:
             raise Denied(403, "No domains are served here.")
-        rules = _Rules(settings.policy, settings.viewers, settings.most_sessions)
+        rules = _rules(settings)
         return await self._target(Place("domain", wanted), rules.narrowed(claims) if claims else rules)
 
     async def _target(
@@ -252,6 +268,10 @@ class Directory:
         found = await self._domains.find(place.address)
         skip = self._settings.domains.skip_authentication
         return _DomainTarget(self._asking, self._domains, found, rules, name, skip)
+
+
+def _rules(settings: TargetSettings | DomainSettings | NamedTarget) -> _Rules:
+    return _Rules(settings.policy, settings.viewers, settings.most_sessions, settings.identity)
 
 
 class _Named(NamedTuple):
@@ -408,33 +428,47 @@ class _UnixTarget(_Target):
             raise self._unreachable(error) from error
 
 
-class _Sessions:
-    """The TCP sessions that are open, by address.
+class _Process:
+    """Whatever answers at an address, as long as a session proves that it still does. `socks`: the sessions' ends."""
 
-    A connection that nobody has ended proves that the process at its other end still lives, and that what is known of
-    it holds. Nothing else tells over TCP.
+    __slots__ = ("socks",)
+
+    def __init__(self) -> None:
+        self.socks: set[socket.socket] = set()
+
+
+class _Sessions:
+    """The TCP sessions that are open, by address, and by the process that they have reached.
+
+    A connection that nobody has ended proves that the process at its other end still lives, so that one that is made
+    meanwhile has reached the same one. Nothing else tells over TCP.
     """
 
     def __init__(self) -> None:
-        self._open: dict[Address, set[socket.socket]] = {}
+        self._now: dict[Address, _Process] = {}
 
-    def add(self, address: Address, sock: socket.socket) -> None:
-        self._open.setdefault(address, set()).add(sock)
+    def add(self, address: Address, sock: socket.socket) -> _Process:
+        """Note a session that has just been connected; return which process it has reached."""
+        process = self._now.get(address)
+        if process is None or not any(map(is_established, process.socks)):
+            process = self._now[address] = _Process()
+        process.socks.add(sock)
+        return process
 
-    def remove(self, address: Address, sock: socket.socket) -> bool:
-        """Returns whether it was there, and the last one."""
-        socks = self._open.get(address, set())
-        if sock not in socks:
+    def forget(self, address: Address, process: _Process) -> None:
+        """The process may be gone: whoever comes next may reach another one."""
+        if self._now.get(address) is process:
+            del self._now[address]
+
+    def remove(self, address: Address, process: _Process, sock: socket.socket) -> bool:
+        """The session is over. Returns whether it was there, and the last one."""
+        if sock not in process.socks:
             return False
-        socks.remove(sock)
-        if socks:
+        process.socks.remove(sock)
+        if process.socks:
             return False
-        del self._open[address]
+        self.forget(address, process)
         return True
-
-    def prove(self, address: Address) -> bool:
-        """Whether the process that was there still is."""
-        return any(is_established(sock) for sock in self._open.get(address, ()))
 
 
 class _TcpTarget(_Target):
@@ -458,6 +492,7 @@ class _TcpTarget(_Target):
         self._seconds = seconds
         self._sessions = sessions
         self._allowed = allowed
+        self._identity = rules.identity
 
     async def open(self) -> Opened:
         """Connect to the first of the host's addresses that answers."""
@@ -471,12 +506,8 @@ class _TcpTarget(_Target):
 
     async def _addresses(self) -> list[Address]:
         """Return the host's addresses that may be opened. These very ones are connected to: names may change."""
-        try:
-            found = await asyncio.wait_for(resolve(self._place.address, self._place.port), self._seconds)
-        except asyncio.TimeoutError as error:
-            raise self._unreachable(OSError("its name can't be resolved in time")) from error
-        except (OSError, UnicodeError) as error:
-            raise self._unreachable(OSError("its name can't be resolved")) from error
+        address = numeric(self._place.address, self._place.port)
+        found = [address] if address else await self._resolved()
         if self._allowed is None:
             return found
         allowed = [address for address in found if _is_allowed(address, self._allowed)]
@@ -484,30 +515,52 @@ class _TcpTarget(_Target):
             raise Denied(403, "The token names an address that may not be opened here.")
         return allowed
 
+    async def _resolved(self) -> list[Address]:
+        try:
+            return await asyncio.wait_for(resolve(self._place.address, self._place.port), self._seconds)
+        except asyncio.TimeoutError as error:
+            raise self._unreachable(OSError("its name can't be resolved in time")) from error
+        except (OSError, UnicodeError) as error:
+            raise self._unreachable(OSError("its name can't be resolved")) from error
+
     async def _open_at(self, address: Address) -> Opened:
-        power = self.policy.power
-        if self._sessions.prove(address) and self._asking.knows(address, power):
-            sock = await open_tcp(address, self._seconds)
-            if self._sessions.prove(address) and self._asking.knows(address, power):  # still
-                return self._kept(sock, address, await self._ask(address))
+        """Connect, and leave it to the session to have the server asked: some clients come and go before that is due.
+
+        The other way round, the server that was asked would be another one than the session's now and then.
+        """
+        sock = await open_tcp(address, self._seconds)
+        try:
+            listener = self._listener(sock) if self._identity == LISTENER else None
+        except BaseException:
             sock.close()
-        if not self._sessions.prove(address) and self._asking.knows(address, power):
-            self._asking.forget(address)
-        behaviour = await self._ask(address)
-        return self._kept(await open_tcp(address, self._seconds), address, behaviour)
+            raise
+        process = self._sessions.add(address, sock)
+        identity: Hashable = listener or process
 
-    async def _ask(self, address: Address) -> Behaviour | None:
-        return await self._asking.behaviour(address, lambda: tcp_way(address), self.policy.power)
-
-    def _kept(self, sock: socket.socket, address: Address, behaviour: Behaviour | None) -> Opened:
-        """Note the session until it is released."""
-        self._sessions.add(address, sock)
+        def forget() -> None:
+            self._sessions.forget(address, process)
+            self._asking.forget(identity)
 
         def release() -> None:
-            if self._sessions.remove(address, sock):
-                self._asking.forget(address)
+            if self._sessions.remove(address, process, sock) and identity is process:
+                self._asking.forget(process)
 
-        return Opened(sock, behaviour, lambda: self._asking.forget(address), release)
+        async def ask() -> Behaviour | None:
+            behaviour = await self._asking.behaviour(identity, lambda: tcp_way(address), self.policy.power)
+            # As long as the session is there, its server is; so the one that was asked is the same.
+            same = is_established(sock) and (not listener or self._listener(sock) == listener)
+            return behaviour if same else None
+
+        if self._asking.knows(identity, self.policy.power):
+            return Opened(sock, await ask(), forget, release)
+        return Opened(sock, None, forget, release, ask)
+
+    def _listener(self, sock: socket.socket) -> Listener | None:
+        try:
+            return listener_of(sock)
+        except OSError as error:
+            _log.warning("identity listener is of no use: %s; servers are asked for each session.", reason(error))
+            return None
 
 
 def _is_allowed(address: Address, allowed: tuple[AllowedTarget, ...]) -> bool:

@@ -15,7 +15,7 @@ import socket
 import ssl
 import struct
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,6 +141,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.seen: list[tuple[Any, ...]] = []
+        self.behaviours: list[Behaviour] = []
         self.relaying = asyncio.Event()
 
     def power_message(self, code: int, passed: bool) -> None:
@@ -151,6 +152,9 @@ class Recorder:
 
     def went_opaque(self, reason: str) -> None:
         self.seen.append(("opaque", reason))
+
+    def asked(self, behaviour: Behaviour) -> None:
+        self.behaviours.append(behaviour)
 
     def handshake_done(self, handshake: Handshake) -> None:
         self.seen.append(("handshake", handshake.state))
@@ -283,6 +287,7 @@ async def running(
     limits: _session.Limits = NO_LIMITS,
     skip_parse: bool = False,
     most_message: int = _web.MOST_MESSAGE,
+    ask: Callable[[], Awaitable[Behaviour | None]] | None = None,
 ) -> AsyncIterator[Running]:
     """Run a session of a client of this kind: "ws", "wss", "tcp" or "tls"."""
     to_client, to_server = pair("tcp"), pair(server)
@@ -293,7 +298,7 @@ async def running(
     if web:
         end = _web.WebSocketEnd(to_client.ours, _web.ConsoleProtocol(most_message, state=OPEN))
     observer = Recorder()
-    session = _session.Session(end, to_server.ours, behaviour, policy, limits, observer, skip_parse)
+    session = _session.Session(end, to_server.ours, behaviour, policy, limits, observer, skip_parse, ask)
     task = asyncio.get_running_loop().create_task(session.run())
     client = (Browser if web else Peer)(to_client.theirs)
     await asyncio.sleep(0)  # It has begun

@@ -158,7 +158,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("policy.most_cut_text", -1, "policy.most_cut_text: has to be a whole number from 0 to"),
     ("policy.viewers", "one", "policy.viewers: has to be one of shared, exclusive"),
     ("policy.most_sessions", 0, "policy.most_sessions: has to be a whole number from 1 to"),
-    ("policy.speed", 1, "policy.speed: is no key here; the keys are most_cut_text, most_sessions,"),
+    ("policy.speed", 1, "policy.speed: is no key here; the keys are identity, most_cut_text,"),
     ("domains.uri", "", 'domains.uri: has to be libvirt\'s URI, and is "".'),
     ("domains.connections", 0, "domains.connections: has to be a whole number from 1 to 32, and is 0."),
     ("domains.timeout_seconds", 0, "domains.timeout_seconds: has to be a number of seconds from 0.1 to 31536000"),

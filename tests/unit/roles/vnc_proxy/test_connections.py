@@ -329,7 +329,7 @@ def test_a_server_that_is_away(tmp_path: Path, one: dict[str, Any]) -> None:
         assert refused(proxy, "/domain/web-1") == 403
         assert refused(proxy, "/healthz") == 404
         causes = [line["cause"] for line in proxy.audit()]
-        assert proxy.do(lambda: proxy.connections._seats) == 0
+        assert proxy.do(lambda: proxy.connections.seats.all) == 0
     assert causes == ["unavailable", "not_found", "forbidden", "not_found"]
 
 
@@ -339,7 +339,7 @@ def test_a_server_that_takes_too_long(tmp_path: Path, one: dict[str, Any]) -> No
         Serving({**one, "limits": {"open_seconds": 0.2}}, tmp_path) as proxy,
     ):
         assert refused(proxy) == 504
-        assert proxy.do(lambda: (proxy.connections._seats, proxy.connections.sessions)) == (0, 0)
+        assert proxy.do(lambda: (proxy.connections.seats.all, proxy.connections.sessions)) == (0, 0)
 
 
 # --- Who may ----------------------------------------------------------------------------------------------------------
@@ -527,9 +527,8 @@ def test_as_many_sessions_as_there_may_be(
         with opened(proxy):
             pass
         proxy.wait_for("session_end", 2)
-        assert proxy.do(
-            lambda: (proxy.connections._seats_of_source, proxy.connections._seats_of_target, proxy.connections._seats)
-        ) == ({}, {}, 0)
+        seats = proxy.connections.seats
+        assert proxy.do(lambda: (seats.all, seats._taken, seats._of_source, seats._of_target)) == (0, {}, {}, {})
 
 
 def test_one_console_under_two_names_is_one(tmp_path: Path, server: VncServer, one: dict[str, Any]) -> None:
@@ -574,7 +573,7 @@ def test_a_server_that_ends_is_asked_anew(tmp_path: Path) -> None:
                         browser.close()
                     proxy.wait_for("session_end", ended)
         assert proxy.audit()[-1]["reason"] == "server_closed"
-        assert proxy.directory._sessions._open == {}
+        assert proxy.directory._sessions._now == {}
 
 
 # --- Native viewers ---------------------------------------------------------------------------------------------------

@@ -337,6 +337,37 @@ def test_one_hand_over_after_the_other(tmp_path: Path, server: VncServer, one: d
         proxy.wait_for_log("Stopped")
 
 
+def test_sessions_of_the_process_before_count_too(tmp_path: Path, server: VncServer, one: dict[str, Any]) -> None:
+    """A console for one at a time has one, over two hand-overs, whichever process it is open in."""
+    one["targets"]["one"]["policy"] = {"viewers": "exclusive"}
+    with Proxy(one, tmp_path) as proxy:
+        browser = opened(proxy)
+        process = proxy.process.pid
+        for count in (1, 2):
+            os.kill(process, signal.SIGUSR2)
+            process = successor_of(proxy, count)
+            proxy.wait_for_log("Listening at", count + 1)
+            assert refused(proxy) == 409
+        proxy.wait_for_log("The last session here has ended")  # That of the process between the two had none
+        assert is_alive(browser)
+        assert refused(proxy) == 409
+        browser.close()
+        browser.sock.close()
+        assert proxy.process.wait(SECONDS) == 0
+        wait_for(lambda: [1] if refused(proxy) == 0 else [])
+        os.kill(process, signal.SIGTERM)
+        proxy.wait_for_log("Stopped")
+
+
+def refused(proxy: Proxy) -> int:
+    """The status that the console is not opened with; 0 when it is."""
+    try:
+        opened(proxy).sock.close()
+    except Refused as refusal:
+        return refusal.response.status
+    return 0
+
+
 def test_no_request_is_lost_while_it_hands_over(tmp_path: Path) -> None:
     with Proxy({}, tmp_path) as proxy:
         port = proxy.port

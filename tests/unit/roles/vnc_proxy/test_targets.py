@@ -23,7 +23,7 @@ pytest.importorskip("jwt", reason="signed tokens need PyJWT")
 import jwt
 
 from ansible_collections.kvmops.console.plugins.module_utils._errors import InputError
-from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy import _servers
+from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy import _servers, _targets
 from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy._asking import Asking
 from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy._config import (
     AllowedTarget,
@@ -57,6 +57,16 @@ AFFECTED = Behaviour(True, True, True, None)
 FIXED = Behaviour(True, False, True, None)
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+async def known(opened: Opened) -> Optional[Behaviour]:
+    """What is known of a server as soon as a client has got in."""
+    return await opened.ask() if opened.ask else opened.behaviour
+
+
 class World:
     """A directory, made from settings, and what it needs. Use it with `async with`."""
 
@@ -88,9 +98,10 @@ class World:
         """Open a target, see that it greets, end the session."""
         opened = await self.open(target)
         assert await self.greets(opened)
+        behaviour = await known(opened)
         opened.sock.close()
         opened.release()
-        return opened.behaviour
+        return behaviour
 
     async def greets(self, opened: Opened) -> bool:
         said = await asyncio.get_running_loop().run_in_executor(None, greeting, opened.sock)
@@ -108,6 +119,7 @@ def run(
     single_use: bool = False,
     allowed_targets: tuple[AllowedTarget, ...] = (),
     allowed_sockets: tuple[str, ...] = (),
+    identity: str = "session",
     seconds: float = SECONDS,
 ) -> None:
     """Run `work` in a world with these settings. `targets`: name -> kind, address, port, and a policy if need be."""
@@ -125,16 +137,16 @@ def run(
                 "policy": policy,
                 "viewers": "shared",
                 "most_sessions": 3,
+                "identity": identity,
                 **domains,
             }
         )
     named = {
-        name: NamedTarget(name, kind, address, port, own[0] if own else policy, "exclusive", 7)
+        name: NamedTarget(name, kind, address, port, own[0] if own else policy, "exclusive", 7, identity)
         for name, (kind, address, port, *own) in (targets or {}).items()
     }
-    settings = TargetSettings(
-        policy, "shared", 5, about_domains, named, TokenSettings(files, signed, allowed_targets, allowed_sockets)
-    )
+    tokens = TokenSettings(files, signed, allowed_targets, allowed_sockets)
+    settings = TargetSettings(policy, "shared", 5, identity, about_domains, named, tokens)
 
     async def main(library: FakeLibvirt) -> None:
         told: list[Any] = []
@@ -434,7 +446,7 @@ def test_sockets_that_a_signed_token_may_name(tmp_path: Path) -> None:
 
 def test_settings_that_can_not_be_followed(tmp_path: Path) -> None:
     signed_by = JwtSettings(str(tmp_path / "none"), "HS256", False, None, None, 0.0, None)
-    settings = TargetSettings(Policy(), "shared", None, None, {}, TokenSettings((), signed_by, (), ()))
+    settings = TargetSettings(Policy(), "shared", None, "session", None, {}, TokenSettings((), signed_by, (), ()))
     asking = Asking()
     with pytest.raises(InputError, match="can't be read"):
         Directory(settings, asking)
@@ -615,10 +627,14 @@ def test_tcp_server_is_asked_once_as_long_as_a_session_proves_that_it_lives() ->
     async def work(world: World) -> None:
         target = await world.find("/target/it")
         first = await world.open(target)
+        assert first.behaviour is None
+        assert not world.told, "nobody has got in yet"
+        assert await known(first) == AFFECTED
         for _turn in range(3):
             assert await world.behaviour(target) == AFFECTED
         assert len(world.told) == 1
         second = await world.open(target)
+        assert (second.behaviour, second.ask) == (AFFECTED, None)
         first.sock.close()
         first.release()
         assert await world.behaviour(target) == AFFECTED
@@ -641,7 +657,7 @@ def test_tcp_server_that_is_replaced(told: bool) -> None:
         target = await world.find("/target/it")
         with VncServer.at_tcp(port):
             opened = await world.open(target)
-            assert opened.behaviour == AFFECTED
+            assert await known(opened) == AFFECTED
         with pytest.raises(Denied, match=r"The VNC server 'it' can't be reached: Connection refused\."):
             await target.open()
         if told:
@@ -651,8 +667,7 @@ def test_tcp_server_that_is_replaced(told: bool) -> None:
             assert await world.behaviour(target) == FIXED
         opened.release()
 
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     run(work, targets={"it": ("tcp", "127.0.0.1", port)})
 
 
@@ -660,10 +675,10 @@ def test_tcp_server_that_is_opened_by_many_at_once() -> None:
     async def work(world: World) -> None:
         target = await world.find("/target/it")
         server.may_greet.clear()
-        opening = [asyncio.ensure_future(world.open(target)) for _turn in range(8)]
-        await asyncio.get_running_loop().run_in_executor(None, server.connected.wait, SECONDS)
+        every = await asyncio.gather(*[world.open(target) for _turn in range(8)])
+        asking = asyncio.gather(*map(known, every))
         server.may_greet.set()
-        assert [opened.behaviour for opened in await asyncio.gather(*opening)] == [AFFECTED] * 8
+        assert await asking == [AFFECTED] * 8
         assert len(world.told) == 1
         for opened in world.opened:
             opened.sock.close()
@@ -672,6 +687,66 @@ def test_tcp_server_that_is_opened_by_many_at_once() -> None:
 
     with VncServer.at_tcp() as server:
         run(work, targets={"it": ("tcp", "127.0.0.1", server.port)})
+
+
+def test_tcp_server_that_changes_while_it_is_asked() -> None:
+    """What another one has told is not believed: the session's own server is asked within it."""
+
+    async def work(world: World) -> None:
+        target = await world.find("/target/it")
+        with VncServer.at_tcp(port):
+            opened = await world.open(target)
+        with VncServer.at_tcp(port, Nature(affected=False)):
+            assert await known(opened) is None
+            assert world.told == [FIXED]
+            another = await world.open(target)
+            assert await known(another) == FIXED
+            assert world.told == [FIXED, FIXED], "what was told to the dead session is not kept for others"
+
+    port = free_port()
+    run(work, targets={"it": ("tcp", "127.0.0.1", port)})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_listener_that_is_the_same_is_not_asked_anew(host: str) -> None:
+    async def work(world: World) -> None:
+        target = await world.find("/target/it")
+        with VncServer.at_tcp(port):
+            assert await world.behaviour(target) == AFFECTED
+            opened = await world.open(target)
+            assert (opened.behaviour, opened.ask) == (AFFECTED, None)
+            assert world.told == [AFFECTED]
+            opened.forget()
+            opened.release()
+            assert await world.behaviour(target) == AFFECTED
+            assert world.told == [AFFECTED] * 2, "it has ended a session"
+        with VncServer.at_tcp(port, Nature(affected=False)):
+            assert await world.behaviour(target) == FIXED
+        with VncServer.at_tcp(port):
+            opened = await world.open(target)
+        with VncServer.at_tcp(port, Nature(affected=False)):
+            assert await known(opened) is None, "it was another one that was asked"
+
+    port = free_port()
+    run(work, targets={"it": ("tcp", host, port)}, identity="listener")
+
+
+def test_listener_that_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is asked for each session, as without the setting."""
+
+    def refuse(_connection: socket.socket) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(_targets, "listener_of", refuse)
+
+    async def work(world: World) -> None:
+        target = await world.find("/target/it")
+        for number in (1, 2):
+            assert await world.behaviour(target) == AFFECTED
+            assert len(world.told) == number
+
+    with VncServer.at_tcp() as server:
+        run(work, targets={"it": ("tcp", "127.0.0.1", server.port)}, identity="listener")
 
 
 def test_names_that_lead_nowhere() -> None:
@@ -709,6 +784,7 @@ def test_password_over_tcp() -> None:
         assert opened.behaviour is None
         assert await world.behaviour(target) is None
         assert world.told == [None]
+        opened.release()
 
     with VncServer.at_tcp(nature=Nature(password=True)) as server:
         run(work, targets={"it": ("tcp", "127.0.0.1", server.port)})
