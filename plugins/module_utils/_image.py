@@ -50,9 +50,7 @@ _PPM_HEADER = 1024
 # Pillow's own constants have names that differ between its versions; their values do not.
 _BOX: t.Any = 4
 _BICUBIC: t.Any = 3
-# zlib.h
-_Z_RLE = 3
-_NOISE, _NOISE_ROWS = 0.9, 16
+_NOISE, _NOISE_BANDS, _NOISE_ROWS = 0.9, 4, 4
 _GREY = (128, 128, 128)
 # Weights with which the few colours of a screen become as many different greys; the first that do are taken.
 _WEIGHTS = (
@@ -125,7 +123,7 @@ def encode_png(picture: Picture, few: Flat | None = None) -> bytes:
 
     Consoles have few colours: with a palette there is a third of the data to compress, and none of Pillow's choosing a
     filter for every row. Of pictures with many colours zlib's level 3 makes files about as large as Pillow's default,
-    in less time; what does not get smaller (noise) is not searched for what repeats.
+    in less time; what hardly gets smaller (noise) is written as it is.
     Measured by tests/bench/png.py.
     """
     require_pillow()
@@ -136,7 +134,7 @@ def encode_png(picture: Picture, few: Flat | None = None) -> bytes:
         image.putpalette([value for colour in few.colours for value in colour])
         image.save(out, "PNG", bits=_bits(len(few.colours)), compress_level=6)
     elif _is_noise(picture):
-        _image(picture).save(out, "PNG", compress_type=_Z_RLE)
+        _image(picture).save(out, "PNG", compress_level=0)
     else:
         _image(picture).save(out, "PNG", compress_level=3)
     return out.getvalue()
@@ -306,11 +304,15 @@ def _bits(colours: int) -> int:
 
 
 def _is_noise(picture: Picture) -> bool:
-    """Whether some rows, from all over the picture, hardly get smaller."""
+    """Whether some rows, from all over the picture, hardly get smaller, neither as they are nor filtered as a PNG's."""
     stride = picture.width * 3
-    tops = range(0, picture.height, -(-picture.height // _NOISE_ROWS))
-    rows = b"".join([picture.rgb[top * stride : (top + 1) * stride] for top in tops])
-    return len(zlib.compress(rows, 1)) > _NOISE * len(rows)
+    tops = range(0, picture.height, max(_NOISE_ROWS, -(-picture.height // _NOISE_BANDS)))
+    rows = b"".join([picture.rgb[top * stride : (top + _NOISE_ROWS) * stride] for top in tops])
+    if len(zlib.compress(rows, 1)) <= _NOISE * len(rows):
+        return False
+    sample = io.BytesIO()
+    _image(Picture(picture.width, len(rows) // stride, rows)).save(sample, "PNG", compress_level=1)
+    return len(sample.getvalue()) > _NOISE * len(rows)
 
 
 def _check_size(width: int, height: int, what: str) -> None:

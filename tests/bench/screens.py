@@ -6,10 +6,10 @@
 
 Run by `make bench`, or by itself. Nothing here is asserted: machines are noisy, and a person reads the ratios.
 
-The guests are what 32 of them can be on a small machine: no disk, little memory, TCG. Their firmware has found nothing
-to boot and waits, so each shows a text screen of 720x400: the least that a picture can cost, and so the most that
-Ansible's own part can weigh. What that is, the task without a domain to picture shows. The guest whose QEMU is watched
-shows 1024x768 of noise.
+The guests are what 32 of them can be on a small machine: no disk, little memory, TCG. Either their firmware has found
+nothing to boot and waits, so each shows a text screen of 720x400: the least that a picture can cost, and so the most
+that Ansible's own part can weigh; what that is, an empty task and the task without a domain to picture show. Or a
+boot sector has drawn 1024x768 of noise: the most. That is what the guest whose QEMU is watched shows, too.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from typing import Any
 import libvirt
 
 from ansible_collections.kvmops.console.plugins.module_utils import _domain_screens, _domain_xml, _libvirt
+from ansible_collections.kvmops.console.plugins.module_utils._run.domain_screenshot import CONCURRENCY
 from ansible_collections.kvmops.console.plugins.module_utils._screens import Shot
 from ansible_collections.kvmops.console.tests.bench import png
 from ansible_collections.kvmops.console.tests.integration.conftest import Hypervisor
@@ -42,8 +43,21 @@ HERE = Path(__file__).resolve().parent
 GUESTS = int(os.environ.get("GUESTS", "32"))
 CALLERS = int(os.environ.get("CALLERS", "100"))
 ROUNDS = int(os.environ.get("SCREEN_ROUNDS", "5"))
-CONCURRENCY = 8
-"""Of the module, by default, and so of the bare loop."""
+
+# A disk that draws noise: 16-bit code of a boot sector, in AT&T's syntax.
+NOISE_DISK = bytes.fromhex(
+    "b8024f bb1801 cd10"  # mov $0x4f02,%ax; mov $0x118,%bx; int $0x10: VBE, 1024x768
+    "6800a0 07 6631d2 66bd01000000"  # push $0xa000; pop %es; xor %edx,%edx; mov $1,%ebp
+    "52 b8054f 31db cd10 5a 31ff"  # bank: push %dx; mov $0x4f05,%ax; xor %bx,%bx; int $0x10; pop %dx; xor %di,%di
+    "6669ed6d4ec641 6681c539300000"  # pixel: imul $1103515245,%ebp,%ebp; add $12345,%ebp
+    "6689e8 66c1e810 ab 85ff 75e6"  # mov %ebp,%eax; shr $16,%eax; stosw; test %di,%di; jnz pixel
+    "42 80fa30 75d5 f4 ebfd"  # inc %dx; cmp $48,%dl; jne bank; stop: hlt; jmp stop
+).ljust(510, b"\0") + b"\x55\xaa".ljust((1440 << 10) - 510, b"\0")
+NOISE_PATH = "/srv/noise.img"
+NOISE_XML = (
+    f"<disk type='file' device='floppy'><driver name='qemu' type='raw'/><source file='{NOISE_PATH}'/>"
+    "<target dev='fda'/><readonly/><boot order='1'/></disk>"
+)
 
 NOISE = "printf '\\033[?25l' >/dev/tty1; dd if=/dev/urandom of=/dev/fb0 bs=65536 2>/dev/null; exec sleep 100000\n"
 MONITOR = "/var/lib/libvirt/qemu/second.qmp"
@@ -93,19 +107,34 @@ def ratio(name: str, values: list[float], limit: float) -> None:
     print(f"  {name:46} {told(values, '')}  limit {limit}", flush=True)
 
 
+def await_noise(hypervisor: Hypervisor, names: list[str]) -> None:
+    """Wait until all of them show 1024x768 of noise, and no more of it comes."""
+    for _turn in range(120):
+        result = hypervisor.module("domain_screenshot", domains=names, wait_for={"still": 1, "timeout": 20})
+        screens = [screen for record in result["domains"] for screen in record["screens"]]
+        sizes = {(screen["width"], screen["height"]) for screen in screens if screen["screen"]["kind"] == "graphics"}
+        if "failed" not in result and len(screens) == len(names) and sizes == {(1024, 768)}:
+            return
+    raise AssertionError(f"not all guests show their noise: {result}")
+
+
 # --- Many guests ------------------------------------------------------------------------------------------------------
 
 
 class Fleet:
     """One host with many running guests, and the ways to take their pictures."""
 
-    def __init__(self, hypervisor: Hypervisor, folder: Path) -> None:
+    def __init__(self, hypervisor: Hypervisor, folder: Path, devices: str = "") -> None:
         self.host = hypervisor.host
         self.folder = folder
+        self._stores = f"/srv/stores/{time.monotonic_ns()}"
         self._numbers = itertools.count()
         self.names = [f"guest-{number:02}" for number in range(GUESTS)]
         for name in self.names:
-            hypervisor.put(name, emulator=FIXED_QEMU, running=True)
+            hypervisor.put(name, emulator=FIXED_QEMU, running=True, devices=devices)
+        if devices:
+            await_noise(hypervisor, self.names)
+            return
         waited = hypervisor.module("domain_screenshot", wait_for={"text": "No bootable device", "timeout": 110})
         assert "failed" not in waited, waited
 
@@ -124,8 +153,8 @@ class Fleet:
 
     def pictures(self, store: str | None = None) -> float:
         """With a store that nobody has used: every picture is encoded, written and looked at."""
-        store = store or f"/srv/stores/{next(self._numbers)}"
-        return self.play(f"kvmops.console.domain_screenshot: {{store: {store}}}")
+        store = store or str(next(self._numbers))
+        return self.play(f"kvmops.console.domain_screenshot: {{store: {self._stores}/{store}}}")
 
     def nothing(self) -> float:
         """The module without a domain to picture: it is brought to the host, imports its libraries, and connects."""
@@ -144,26 +173,26 @@ class Fleet:
         return time.perf_counter() - begin
 
 
-def many_guests(fleet: Fleet) -> None:
+def many_guests(fleet: Fleet, shown: str) -> None:
     """Print how one task compares with the two other ways."""
-    fleet.pictures("/srv/stores/known")
+    fleet.pictures("known")
     full, again, nothing, empty, start, bare, virsh = rounds(
         fleet.pictures,
-        lambda: fleet.pictures("/srv/stores/known"),
+        lambda: fleet.pictures("known"),
         fleet.nothing,
         lambda: fleet.play("ansible.builtin.ping:"),
         fleet.play,
         fleet.bare,
         fleet.virsh,
     )
-    print(f"pictures of {GUESTS} running guests")
+    print(f"pictures of {GUESTS} running guests that show {shown}")
     for name, values in (
         ("the task", full),
         ("the same, of screens that have not changed", again),
         ("the task without a domain to picture", nothing),
         ("an empty task", empty),
         ("ansible-playbook without a task", start),
-        ("bare libvirt, 8 threads", bare),
+        (f"bare libvirt, {CONCURRENCY} threads", bare),
         ("virsh, one after the other", virsh),
     ):
         print(f"  {name:46} {told(values, 's')}")
@@ -172,12 +201,13 @@ def many_guests(fleet: Fleet) -> None:
     ratio("  the pictures alone", [(one - zero) / two for one, zero, two in zip(full, nothing, virsh)], 0.5)
     ratio("(task - empty task) / bare libvirt", [(a - b) / c for a, b, c in zip(full, empty, bare)], 1.3)
     ratio("  the pictures alone", [(a - b) / c for a, b, c in zip(full, nothing, bare)], 1.3)
+    print(flush=True)
 
 
 def many_callers(fleet: Fleet) -> None:
     """Print how many captures many callers cost."""
     module = [sys.executable, "-B", str(HERE.parent / "integration/run_module.py"), "domain_screenshot", "0", "0"]
-    words = f'{{"domains": ["{fleet.names[0]}"], "max_age": 600, "store": "/srv/stores/shared"}}'
+    words = f'{{"domains": ["{fleet.names[0]}"], "max_age": 600, "store": "/srv/shared"}}'
     environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
     def call(_number: int) -> dict[str, Any]:
@@ -214,19 +244,8 @@ class Watched:
             assert xml.count(before) == 1, before
             xml = xml.replace(before, after)
         hypervisor.connection.defineXML(xml).create()
-        self._await_noise(hypervisor)
+        await_noise(hypervisor, ["noise"])
         self._connection = hypervisor.uri
-
-    @staticmethod
-    def _await_noise(hypervisor: Hypervisor) -> None:
-        for _turn in range(120):
-            result = hypervisor.module("domain_screenshot", domains=["noise"], wait_for={"still": 1, "timeout": 20})
-            (record,) = result["domains"]
-            (screen,) = record["screens"]
-            if "error" not in record and screen["screen"]["kind"] == "graphics":
-                assert (screen["width"], screen["height"]) == (1024, 768), screen
-                return
-        raise AssertionError("the guest does not show its noise")
 
     def worst(self, meanwhile: Callable[[], object]) -> float:
         """The worst round trip of the second monitor, in milliseconds."""
@@ -280,8 +299,11 @@ def main() -> None:
         one_watched(Watched(hypervisor, folder))
         hypervisor.clear()
         fleet = Fleet(hypervisor, folder)
-        many_guests(fleet)
+        many_guests(fleet, "a text screen")
         many_callers(fleet)
+        hypervisor.clear()
+        (hypervisor.host.root / NOISE_PATH.lstrip("/")).write_bytes(NOISE_DISK)
+        many_guests(Fleet(hypervisor, folder, NOISE_XML), "1024x768 of noise")
     png.main()
 
 

@@ -147,7 +147,20 @@ def test_noise_is_encoded_too() -> None:
     picture = noise(100, 90)
     assert _image._is_noise(picture)
     assert not _image._is_noise(coloured(300))
-    assert _image.decode(_image.encode_png(picture)) == picture
+    data = _image.encode_png(picture)
+    assert len(picture.rgb) < len(data) < 1.02 * len(picture.rgb), "nobody searches it for what repeats"
+    assert _image.decode(data) == picture
+    assert _image._is_noise(noise(100, 3))
+
+
+def test_what_only_a_filter_makes_small_is_no_noise() -> None:
+    """Each row the one above, but for little: bytes that a mere search for what repeats finds nothing in."""
+    row = random.Random(3).randbytes(300)
+    rows = [bytes((value + number * 37) % 256 for value in row) for number in range(60)]
+    picture = Picture(100, 60, b"".join(rows))
+    assert len(zlib.compress(picture.rgb, 1)) > 0.95 * len(picture.rgb)
+    assert not _image._is_noise(picture)
+    assert len(_image.encode_png(picture)) < 0.2 * len(picture.rgb)
 
 
 def test_a_console_is_encoded_with_a_palette() -> None:
