@@ -424,3 +424,107 @@ def test_methods_that_cannot_be_meant(given: dict[str, t.Any]) -> None:
 def test_methods_are_read() -> None:
     given = [{"method": "agent", "timeout": 20}, {"method": "acpi", "timeout": 60, "resend_every": 15}]
     assert pw.read_methods(given, ("agent", "acpi")) == (AGENT, ACPI)
+
+
+def test_power_cycle_of_a_deaf_guest_is_not_forced_where_that_is_forbidden() -> None:
+    machine = Machine(acpi=[(0.0, heard)], force=DIES, start=BOOTS)
+    assert not machine.run(Power(pw.POWER_CYCLED, [ACPI])).ok
+    assert set(methods_of(machine)) == {"acpi"}
+
+
+def test_deaf_guest_is_reset_where_its_reboot_may_be_forced() -> None:
+    machine = Machine(acpi=[(0.0, heard)], force=[(0.0, heard), (0.1, reboots)])
+    assert machine.run(Power(pw.REBOOTED_STATE, [ACPI], pw.AFTER_METHODS)) == Done(True, True, False, "force", None)
+
+
+def test_what_could_not_be_read_is_neither_the_first_nor_the_last_that_was_seen() -> None:
+    machine = Machine(pw.UNKNOWN, acpi=[(0.0, heard)])
+    machine.at(1.0, machine.become(pw.ON)).at(5.0, machine.become(pw.UNKNOWN))
+    power = Power(pw.STOPPED, [ACPI], grace=1.0)
+    assert not machine.run(power).ok
+    assert (power.first, power.last) == (Observation(pw.ON, "1"), Observation(pw.ON, "1"))
+    assert outcomes(power) == [("acpi", "timed_out")]
+
+
+@pytest.mark.parametrize("happens", ["event", "answer"])
+def test_nothing_is_decided_on_a_look_from_before_something_happened(happens: str) -> None:
+    power = Power(pw.STOPPED, [AGENT, ACPI])
+    power.next(0.0)
+    power.observed(0.0, Observation(pw.ON, "1"))
+    request = power.next(0.0)
+    assert isinstance(request, pw.Request)
+    assert power.next(0.0) == Look()
+    power.observed(0.0, Observation(pw.ON, "1"))
+    if happens == "event":
+        power.event(1.0, pw.CHANGED)
+    else:
+        power.answered(1.0, request, "the agent is dead")
+    assert power.next(1.0) == Look()
+
+
+def test_the_end_stays_the_end() -> None:
+    power = Power(pw.STOPPED)
+    done = Machine(pw.OFF).run(power)
+    assert power.next(1e6) == done == Done(True, False, False, None, None)
+
+
+def test_what_went_off_after_nothing_but_refusals_was_not_our_doing() -> None:
+    def off(machine: Machine, power: Power, request: pw.Request) -> None:
+        machine.state = Observation(pw.OFF)
+        power.answered(machine.now, request, "the agent is dead")
+
+    machine = Machine(agent=[(5.0, off)])
+    assert machine.run(Power(pw.STOPPED, [AGENT])) == Done(True, False, False, "agent", None)
+
+
+@pytest.mark.parametrize(("state", "method"), [(pw.RESET_STATE, "reset"), (pw.REBOOTED_STATE, "acpi")])
+@pytest.mark.parametrize("power", [pw.ON, pw.PAUSED, pw.STOPPING])
+def test_what_a_reboot_has_to_end_in(state: str, method: str, power: str) -> None:
+    machine = Machine(**{method: [(0.0, heard), (1.0, turns(power)), (1.0, reboots)]})
+    done = machine.run(Power(state, [ACPI]))
+    assert done.ok is (power == pw.ON or (state == pw.RESET_STATE and power == pw.PAUSED))
+
+
+@pytest.mark.parametrize(("first", "then"), [("a", "a"), ("a", None), (None, "b"), (None, None)])
+def test_boot_that_is_not_known_to_be_another_proves_nothing(first: str | None, then: str | None) -> None:
+    machine = Machine(agent=[(0.0, heard), (9.0, turns(pw.ON, boot=then))])
+    machine.state = Observation(pw.ON, "1", first)
+    assert not machine.run(Power(pw.REBOOTED_STATE, [AGENT])).ok
+
+
+def test_process_that_could_not_be_told_at_first_is_no_new_one() -> None:
+    machine = Machine(acpi=[(0.0, heard)], force=DIES)
+    machine.state = Observation(pw.ON)
+    machine.at(5.0, machine.become(pw.ON))
+    assert machine.run(Power(pw.STOPPED, [ACPI], pw.AFTER_METHODS)).ended_by == "force"
+
+
+def test_request_that_hangs_when_it_is_sent_again_was_heard_before() -> None:
+    def once(machine: Machine, power: Power, request: pw.Request) -> None:
+        if request.number == 1:
+            power.answered(machine.now, request)
+
+    power = Power(pw.STOPPED, [ACPI])
+    Machine(acpi=[(0.0, once)]).run(power)
+    assert power.steps[0]["reason"] == "it had no effect in time"
+
+
+def test_start_into_a_pause_counts_as_a_start() -> None:
+    machine = Machine(pw.OFF, start=[(0.0, turns(pw.PAUSED)), (0.0, heard)], resume=BOOTS)
+    power = Power(pw.STARTED)
+    assert machine.run(power).ended_by == "start"
+    assert outcomes(power) == [("start", "done"), ("resume", "done")]
+
+
+def test_patience_is_no_more_than_what_may_be_done() -> None:
+    assert Power(pw.STOPPED, [AGENT, ACPI], timeout=7.0, grace=3.0).patience == 83.0
+    assert Power(pw.STOPPED, [AGENT, ACPI], pw.AFTER_METHODS, timeout=7.0, grace=3.0).patience == 90.0
+
+
+def test_budgets_may_be_short() -> None:
+    given = [{"method": "acpi", "timeout": 0.5, "resend_every": 0.25}]
+    assert pw.read_methods(given, ["acpi"]) == (Method("acpi", 0.5, 0.25),)
+
+
+def test_check_mode_foresees_a_success() -> None:
+    assert Power(pw.STOPPED, [ACPI]).foresee(Observation(pw.ON)) == Done(True, True, False, None, None)
