@@ -148,7 +148,8 @@ class AllowedTarget(NamedTuple):
 
 
 class TokenSettings(NamedTuple):
-    """`files`: websockify's token files, or directories of them. `allowed_sockets`: directories whose unix sockets a
+    """`files`: websockify's token files, or directories of them. `directories`: those with a file for each token, and
+    `socket_directories`: those whose unix sockets are the tokens. `allowed_sockets`: directories whose unix sockets a
     signed token may name.
     """
 
@@ -156,6 +157,13 @@ class TokenSettings(NamedTuple):
     jwt: JwtSettings | None
     allowed_targets: tuple[AllowedTarget, ...]
     allowed_sockets: tuple[str, ...]
+    directories: tuple[str, ...] = ()
+    socket_directories: tuple[str, ...] = ()
+
+    @property
+    def by_name(self) -> bool:
+        """Whether there is any place but the token itself to look a token up in."""
+        return bool(self.files or self.directories or self.socket_directories)
 
 
 class TargetSettings(NamedTuple):
@@ -171,13 +179,15 @@ class TargetSettings(NamedTuple):
 
 
 class LimitSettings(NamedTuple):
-    """`sessions` in all, `sessions_per_source` from one address; `requests` that are no session (yet). Seconds: None
-    is without end. `drain_seconds`: after SIGTERM; `hand_over_seconds`: after a new process has taken over.
+    """`sessions` in all, `sessions_per_source` from one address; `requests` that are no session (yet), likewise, but
+    for trusted proxies. Seconds: None is without end. `drain_seconds`: after SIGTERM; `hand_over_seconds`: after a new
+    process has taken over.
     """
 
     sessions: int
     sessions_per_source: int | None
     requests: int
+    requests_per_source: int
     request_seconds: float
     open_seconds: float
     handshake_seconds: float
@@ -641,15 +651,19 @@ def _tokens(top: _Object) -> TokenSettings:
     if found is None:
         return TokenSettings((), None, (), ())
     tokens = TokenSettings(
-        files=found.texts("files", "an absolute path", lambda text: bool(_PATH.fullmatch(text)), []),
+        files=_paths(found, "files"),
         jwt=_jwt(found.object_("jwt")),
         allowed_targets=tuple(_allowed(each) for each in found.objects("allowed_targets", "a list of objects")),
-        allowed_sockets=found.texts(
-            "allowed_sockets", "an absolute path", lambda text: bool(_PATH.fullmatch(text)), []
-        ),
+        allowed_sockets=_paths(found, "allowed_sockets"),
+        directories=_paths(found, "directories"),
+        socket_directories=_paths(found, "socket_directories"),
     )
     found.end()
     return tokens
+
+
+def _paths(found: _Object, key: str) -> tuple[str, ...]:
+    return found.texts(key, "an absolute path", lambda text: bool(_PATH.fullmatch(text)), [])
 
 
 def _jwt(found: _Object | None) -> JwtSettings | None:
@@ -685,6 +699,7 @@ def _limits(found: _Object | None) -> LimitSettings:
         sessions=here.whole("sessions", 1, 1_000_000, 5000),
         sessions_per_source=here.whole_or_none("sessions_per_source", 1, 1_000_000),
         requests=here.whole("requests", 1, 1_000_000, 1000),
+        requests_per_source=here.whole("requests_per_source", 1, 1_000_000, 250),
         request_seconds=here.seconds("request_seconds", 10.0),
         open_seconds=here.seconds("open_seconds", 20.0),
         handshake_seconds=here.seconds("handshake_seconds", 60.0),
@@ -714,8 +729,8 @@ def _contradictions(settings: Settings) -> list[str]:
     """Sentences for what each part can't know of the others."""
     users, tokens = settings.web.users, settings.targets.tokens
     mistakes = []
-    if "token" in users.by and not tokens.files and not tokens.jwt:
-        mistakes.append("users.by: token needs tokens.files or tokens.jwt, else nobody has one.")
+    if "token" in users.by and not tokens.by_name and not tokens.jwt:
+        mistakes.append("users.by: token needs tokens.jwt, or files or directories in tokens, else nobody has one.")
     if "header" in users.by and not settings.web.trusted_proxies and not settings.web.trusts_unix:
         mistakes.append("users.by: header needs trusted_proxies, since anybody else could set the header.")
     if "certificate" in users.by and not any(

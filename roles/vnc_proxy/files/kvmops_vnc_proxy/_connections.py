@@ -163,6 +163,7 @@ class Connections:
         self._tasks: set[asyncio.Task[None]] = set()
         self._records: set[Record] = set()
         self._requests = 0
+        self._requests_of_source: dict[str, int] = {}
         self._quiet_until = 0.0
         self.use(settings, directory)
 
@@ -216,14 +217,28 @@ class Connections:
                     continue
                 self._pause(listener, sock, error)
                 return
-            if self._requests >= self._settings.limits.requests:
+            peer = "unix"
+            if accepted.family != socket.AF_UNIX and isinstance(address, tuple):
+                peer = plain_address(address[0])
+            refused = self._has_no_room_for(peer)
+            if refused:
                 accepted.close()
-                self.metrics.refused["requests"] += 1
+                self.metrics.refused[refused] += 1
                 continue
             self._requests += 1
-            task = loop.create_task(self._serve(listener, accepted, address))
+            self._requests_of_source[peer] = self._requests_of_source.get(peer, 0) + 1
+            task = loop.create_task(self._serve(listener, accepted, peer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _has_no_room_for(self, peer: str) -> str | None:
+        """Why another connection of this address is turned away; None when it is not."""
+        limits = self._settings.limits
+        if self._requests >= limits.requests:
+            return "requests"
+        if self._requests_of_source.get(peer, 0) < limits.requests_per_source or peer == "unix":
+            return None
+        return None if is_in(peer, self._settings.web.trusted_proxies) else "requests_per_source"
 
     def _pause(self, listener: Listener, sock: socket.socket, error: OSError) -> None:
         """Leave connections in the kernel's queue until others have ended: trying on would only burn time."""
@@ -239,16 +254,19 @@ class Connections:
 
         loop.call_later(PAUSE, go_on)
 
-    async def _serve(self, listener: Listener, sock: socket.socket, address: object) -> None:
+    async def _serve(self, listener: Listener, sock: socket.socket, peer: str) -> None:
         """One connection's task."""
         try:
-            record = await self._admit(listener, sock, address)
+            record = await self._admit(listener, sock, peer)
         except Exception:
             _log.exception("A connection failed.")
             sock.close()
             return
         finally:
             self._requests -= 1
+            left = self._requests_of_source.pop(peer) - 1
+            if left:
+                self._requests_of_source[peer] = left
         if record is not None:
             await self._relay(record)
 
@@ -280,12 +298,9 @@ class Connections:
 
     # --- Admitting ----------------------------------------------------------------------------------------------------
 
-    async def _admit(self, listener: Listener, sock: socket.socket, address: object) -> Record | None:
+    async def _admit(self, listener: Listener, sock: socket.socket, peer: str) -> Record | None:
         """Do all that comes before a session; None when there is none, and the connection is closed."""
         sock.setblocking(False)
-        peer = "unix"
-        if sock.family != socket.AF_UNIX and isinstance(address, tuple):
-            peer = plain_address(address[0])
         data = b""
         certificate: str | None = None
         try:
@@ -493,6 +508,7 @@ class Connections:
                 record.session.end("drained")
         if self._tasks and self._records:
             await asyncio.wait(set(self._tasks), timeout=_CLOSING_SECONDS)
+        await asyncio.sleep(0)  # A task that is cancelled before it has begun closes nothing
         tasks = set(self._tasks)
         for task in tasks:
             task.cancel()

@@ -131,8 +131,11 @@ async def open_unix(path: str, seconds: float) -> socket.socket:
         raise
 
 
-def unix_way(path: str, expected: Hashable) -> _vnc.Way:
-    """Return the way to the process at a unix socket that `process_at` has told, and to no other one."""
+def unix_way(path: str, expected: Hashable, name: str | None = None) -> _vnc.Way:
+    """Return the way to the process at a unix socket that `process_at` has told, and to no other one.
+
+    `name` is for sentences, in place of the path.
+    """
 
     def open_(seconds: float) -> _vnc.Stream:
         connection = _connect_blocking(path, seconds)
@@ -144,7 +147,7 @@ def unix_way(path: str, expected: Hashable) -> _vnc.Way:
             raise
         return _vnc.Stream(connection)
 
-    return _vnc.Way(path, open_)
+    return _vnc.Way(name or path, open_)
 
 
 # --- TCP --------------------------------------------------------------------------------------------------------------

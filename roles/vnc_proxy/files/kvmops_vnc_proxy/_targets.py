@@ -48,7 +48,7 @@ from ._servers import (
     tcp_way,
     unix_way,
 )
-from ._tokens import Claims, Place, SignedTokens, TokenFiles, looks_signed
+from ._tokens import Claims, Place, SignedTokens, TokenDirectories, TokenFiles, looks_signed
 from ._treatment import ALLOW, AS_CONFIGURED, DENY, Behaviour, Policy
 
 __all__ = ["ConsoleRequest", "Denied", "Directory", "Opened", "Target"]
@@ -152,6 +152,7 @@ class Directory:
         self._sessions = _Sessions()
         tokens = settings.tokens
         self._files = TokenFiles(tokens.files) if tokens.files else None
+        self._directories = TokenDirectories(tokens.directories, tokens.socket_directories)
         self._signed = signed
         if tokens.jwt and not signed:
             self._signed = SignedTokens(tokens.jwt, used_file=used_tokens)
@@ -215,7 +216,7 @@ class Directory:
     def _claims(self, token: str, signed: bool) -> Claims:
         if signed and self._signed:
             return self._signed.check(token)
-        place = self._files.find(token) if self._files else None
+        place = (self._files.find(token) if self._files else None) or self._directories.find(token)
         if not place:
             raise Denied(401, "The token is not known.")
         return Claims(place, None, None, False, None)
@@ -260,7 +261,7 @@ class Directory:
         self, place: Place, rules: _Rules, *, name: str | None = None, allowed: tuple[AllowedTarget, ...] | None = None
     ) -> _Target:
         if place.kind == "unix":
-            return _UnixTarget(self._asking, self._seconds, place.address, rules, name)
+            return _UnixTarget(self._asking, self._seconds, place.address, rules, name or place.name)
         if place.kind == "tcp":
             return _TcpTarget(self._asking, self._seconds, self._sessions, place, rules, name, allowed)
         if not self._domains or not self._settings.domains:
@@ -414,7 +415,7 @@ class _UnixTarget(_Target):
 
     async def open(self) -> Opened:
         """Connect to the socket."""
-        return await self._ask_and_connect(self._connect, lambda identity: unix_way(self._path, identity))
+        return await self._ask_and_connect(self._connect, lambda identity: unix_way(self._path, identity, self.name))
 
     async def _connect(self) -> _Connected:
         try:

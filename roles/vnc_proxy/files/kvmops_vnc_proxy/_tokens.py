@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a token stands for: websockify's token files, and signed tokens that expire (JWT, RFC 7519).
+"""What a token stands for: websockify's token files and directories, and signed tokens that expire (JWT, RFC 7519).
 
 Private to this collection.
 
@@ -37,6 +37,7 @@ MOST_FILES = 4096
 """Files of a directory of token files."""
 MOST_LINE = 4096
 """Bytes of a line."""
+_MOST_FILE_NAME = 255
 MOST_MISTAKES = 20
 """Bad lines that are told one by one."""
 MOST_USED = 100_000
@@ -51,11 +52,13 @@ class Place(NamedTuple):
     """Where a VNC server is.
 
     `kind` "domain": `address` is a libvirt domain's name or UUID; "unix": a socket's path; "tcp": a host, with `port`.
+    `name`: what it is called in logs where the address would tell a secret.
     """
 
     kind: str
     address: str
     port: int = 0
+    name: str | None = None
 
 
 class Claims(NamedTuple):
@@ -132,6 +135,60 @@ class TokenFiles:
                 yield from _files_of(path)
             except OSError:
                 yield path, None
+
+
+class TokenDirectories:
+    """websockify's TokenFileName and UnixDomainSocketDirectory.
+
+    In one of `folders`, a file is named as the token, and holds `host:port` or `unix_socket:/path`. In one of
+    `socket_folders`, it is the VNC server's socket that is named so. Only what lies in the folder itself counts, and
+    nothing hidden.
+    """
+
+    def __init__(self, folders: tuple[str, ...], socket_folders: tuple[str, ...]) -> None:
+        self._folders = folders
+        self._socket_folders = socket_folders
+
+    def find(self, token: str) -> Place | None:
+        """Return what the token stands for; None when nothing is named so."""
+        if not token or token.startswith(".") or "/" in token or "\0" in token or len(token) > _MOST_FILE_NAME:
+            return None
+        with contextlib.suppress(UnicodeError):
+            for folder in self._folders:
+                place = _read_place(os.path.join(folder, token))
+                if place:
+                    return place
+            for folder in self._socket_folders:
+                path = os.path.join(folder, token)
+                if _is_socket(path):
+                    digest = hashlib.sha256(token.encode()).hexdigest()
+                    return Place("unix", path, name=f"{folder}/#{digest[:12]}")
+        return None
+
+
+def _read_place(path: str) -> Place | None:
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            data = file.read(MOST_LINE + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+    except FileNotFoundError:
+        return None
+    except OSError as error:  # without the name, which is the token
+        _log.warning("A token's file in %s can't be read: %s.", os.path.dirname(path), error.strerror)
+        return None
+    try:
+        place = parse_target(data.decode()) if len(data) <= MOST_LINE else None
+    except UnicodeDecodeError:
+        place = None
+    if not place:
+        _log.warning("A token's file in %s holds no 'host:port'.", os.path.dirname(path))
+    return place
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _files_of(folder: str) -> Iterator[tuple[str, _Stamp]]:

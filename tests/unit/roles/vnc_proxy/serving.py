@@ -20,7 +20,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, NamedTuple
@@ -111,7 +111,11 @@ class Serving:
         async def there() -> Any:
             return work()
 
-        return asyncio.run_coroutine_threadsafe(there(), self._loop).result(SECONDS)
+        return self.run(there())
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Do something in the proxy's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(SECONDS)
 
     def audit(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.audit_file.read_text().splitlines()]

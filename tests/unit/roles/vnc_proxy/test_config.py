@@ -219,7 +219,7 @@ BEYOND_THE_SCHEMA: list[tuple[str, Any, str]] = [
     ),
     ("trusted_proxies", [], "users.by: header needs trusted_proxies, since anybody else could set the header."),
     ("metrics.from", ["everywhere"], "metrics.from[0]: has to be a network"),
-    ("tokens", {}, "users.by: token needs tokens.files or tokens.jwt, else nobody has one."),
+    ("tokens", {}, "users.by: token needs tokens.jwt, or files or directories in tokens, else nobody has one."),
     ("tokens.allowed_targets", [{"networks": ["10.0.0.300"]}], "tokens.allowed_targets[0].networks[0]: has to be a"),
     ("tokens.allowed_targets", [{"networks": ["::1"], "ports": [9, 8]}], "has to be the first and the last port"),
     ("domains", None, "targets.build-host.domain: domains has to be given, be it empty, before a domain can be a"),

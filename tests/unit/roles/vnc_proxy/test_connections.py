@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -154,6 +155,51 @@ def test_whoever_takes_too_long_is_dropped(tmp_path: Path) -> None:
                 sock.sendall(b"X")
                 time.sleep(0.01)
         assert proxy.do(lambda: proxy.connections._requests) == 0
+
+
+def test_one_address_does_not_take_the_room_of_all(tmp_path: Path) -> None:
+    with Serving({"limits": {"requests_per_source": 2}, "metrics": {}}, tmp_path) as proxy:
+        waiting = [connect(proxy.port) for _turn in range(2)]
+        wait_for(lambda: [1] * int(proxy.do(lambda: proxy.connections._requests)), 2)
+        with connect(proxy.port) as third:
+            assert third.recv(1) == b""
+        with socket.socket() as other:
+            other.bind(("127.0.0.2", 0))
+            other.settimeout(SECONDS)
+            other.connect(("127.0.0.1", proxy.port))
+            other.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert other.recv(12) == b"HTTP/1.1 200"
+        for sock in waiting:
+            sock.close()
+        wait_for(lambda: [1] if proxy.do(lambda: proxy.connections._requests) == 0 else [])
+        assert proxy.do(lambda: proxy.connections._requests_of_source) == {}
+        assert b'refused_total{cause="requests_per_source"} 1.0' in request(proxy.port, "/metrics").body
+
+
+def test_a_trusted_proxy_brings_the_requests_of_many(tmp_path: Path) -> None:
+    document = {"limits": {"requests_per_source": 1}, "trusted_proxies": ["127.0.0.1"]}
+    with Serving(document, tmp_path) as proxy, connect(proxy.port):
+        wait_for(lambda: [1] * int(proxy.do(lambda: proxy.connections._requests)))
+        assert request(proxy.port, "/healthz").status == 200
+
+
+def test_connections_that_have_only_just_come_are_closed_at_the_end(tmp_path: Path) -> None:
+    """Their tasks have not begun yet, so nothing of theirs would run any more."""
+    with Serving({}, tmp_path) as proxy:
+        connections = proxy.connections
+
+        async def end() -> tuple[int, int]:
+            ours, theirs = socket.socketpair()
+            with ours:
+                connections._requests += 1
+                connections._requests_of_source["unix"] = 1
+                task = asyncio.get_running_loop().create_task(connections._serve(proxy.listeners[0], theirs, "unix"))
+                connections._tasks.add(task)
+                task.add_done_callback(connections._tasks.discard)
+                await connections.end()
+                return connections._requests, theirs.fileno()
+
+        assert proxy.run(end()) == (0, -1)
 
 
 def test_as_many_requests_as_there_may_be(tmp_path: Path) -> None:

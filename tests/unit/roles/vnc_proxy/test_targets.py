@@ -120,6 +120,8 @@ def run(
     allowed_targets: tuple[AllowedTarget, ...] = (),
     allowed_sockets: tuple[str, ...] = (),
     identity: str = "session",
+    directories: tuple[str, ...] = (),
+    socket_directories: tuple[str, ...] = (),
     seconds: float = SECONDS,
 ) -> None:
     """Run `work` in a world with these settings. `targets`: name -> kind, address, port, and a policy if need be."""
@@ -145,7 +147,7 @@ def run(
         name: NamedTarget(name, kind, address, port, own[0] if own else policy, "exclusive", 7, identity)
         for name, (kind, address, port, *own) in (targets or {}).items()
     }
-    tokens = TokenSettings(files, signed, allowed_targets, allowed_sockets)
+    tokens = TokenSettings(files, signed, allowed_targets, allowed_sockets, directories, socket_directories)
     settings = TargetSettings(policy, "shared", 5, identity, about_domains, named, tokens)
 
     async def main(library: FakeLibvirt) -> None:
@@ -300,6 +302,31 @@ def test_token_file(tmp_path: Path) -> None:
     with VncServer.at_tcp() as server, VncServer.at_unix(str(tmp_path / "v")):
         file.write_text(f"one: 127.0.0.1:{server.port}\ntwo: unix_socket:{tmp_path}/v\n")
         run(work, files=(str(file),))
+
+
+def test_token_directories(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As with websockify's plugins of that kind; the socket's name is told to nobody."""
+    (tmp_path / "ports").mkdir()
+    (tmp_path / "sockets").mkdir()
+
+    async def work(world: World) -> None:
+        assert await world.behaviour(await world.find("/websockify", "one")) == AFFECTED
+        target = await world.find("/websockify", "secret-1")
+        assert target.key == ("unix", str(tmp_path / "sockets/secret-1"))
+        assert "secret-1" not in target.name
+        assert await world.behaviour(target) is None
+        assert await world.denied("/websockify", "two") == (401, "The token is not known.")
+        (tmp_path / "sockets/secret-1").unlink()
+        with pytest.raises(Denied) as caught:
+            await target.open()
+        assert "secret-1" not in caught.value.sentence
+
+    password = Nature(password=True)
+    with VncServer.at_tcp() as server, VncServer.at_unix(str(tmp_path / "sockets/secret-1"), password):
+        (tmp_path / "ports/one").write_text(f"127.0.0.1:{server.port}\n")
+        run(work, directories=(str(tmp_path / "ports"),), socket_directories=(str(tmp_path / "sockets"),))
+    assert "lets nobody in without authentication" in caplog.text
+    assert "secret-1" not in caplog.text
 
 
 def test_token_decides_and_the_path_has_to_mean_the_same(tmp_path: Path) -> None:

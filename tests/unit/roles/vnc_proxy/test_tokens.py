@@ -37,6 +37,7 @@ from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy._
     Claims,
     Place,
     SignedTokens,
+    TokenDirectories,
     TokenFiles,
 )
 
@@ -93,6 +94,64 @@ def test_token_file(tmp_path: Path) -> None:
     assert files.find("a:b") == Place("tcp", "h", 1)
     for unknown in ("three", "One", "one:", "# comment", "", "\udcff", "one\0"):
         assert files.find(unknown) is None
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", ".", "..", ".hidden", "../ports/one", "below/one", "/etc/passwd", "one\0", "\udcff", "x" * 300, "three"],
+)
+def test_tokens_that_name_no_file(tmp_path: Path, token: str) -> None:
+    """Nothing but what lies in the directory itself, whatever the token is."""
+    ports = tmp_path / "ports"
+    (ports / "below").mkdir(parents=True)
+    for name in ("one", ".hidden", "below/one"):
+        (ports / name).write_text("h:5900\n")
+    assert TokenDirectories((str(ports),), (str(ports),)).find(token) is None
+
+
+def test_file_for_each_token(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "one").write_text(" h:5900\n")
+    (tmp_path / "two").write_text("unix_socket:/run/v")
+    directories = TokenDirectories(("/nonexistent", str(tmp_path)), ())
+    assert directories.find("one") == Place("tcp", "h", 5900)
+    assert directories.find("two") == Place("unix", "/run/v")
+    (tmp_path / "one").write_text("h:5901\n")
+    assert directories.find("one") == Place("tcp", "h", 5901)
+    (tmp_path / "one").unlink()
+    assert directories.find("one") is None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("content", [b"", b"h", b"a:1\nb:2", b"\xff:5900", b"h:1" + b" " * 5000])
+def test_file_that_holds_no_place(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Told without the token, which is its name."""
+    (tmp_path / "secret").write_bytes(content)
+    assert TokenDirectories((str(tmp_path),), ()).find("secret") is None
+    (record,) = caplog.records
+    assert record.getMessage() == f"A token's file in {tmp_path} holds no 'host:port'."
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "secret").symlink_to("secret")
+    directories = TokenDirectories((str(tmp_path),), ())
+    assert directories.find("pipe") is None
+    assert directories.find("secret") is None
+    assert "can't be read: Too many levels of symbolic links" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_socket_for_each_token(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("h:5900")
+    directories = TokenDirectories((), (str(tmp_path),))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "web-1"))
+        place = directories.find("web-1")
+    assert place is not None
+    assert place[:3] == ("unix", str(tmp_path / "web-1"), 0)
+    digest = hashlib.sha256(b"web-1").hexdigest()[:12]
+    assert place.name == f"{tmp_path}/#{digest}", "logs tell no token"
+    assert directories.find("file") is None
 
 
 def test_token_file_that_changes(tmp_path: Path) -> None:
