@@ -20,7 +20,7 @@ RUNNING_QEMU = "running_qemu"
 SAVED_STATES = "saved_states"
 
 SPOKEN = {
-    PASSWORD: "whether a VNC password is set",
+    PASSWORD: "whether a password is set",
     VNC_SETTINGS: "TLS, SASL, the default password and address of qemu.conf",
     PROCESS: "how the running QEMU was started, and whether it is the installed one",
     RUNNING_QEMU: "what the running QEMU does",
@@ -36,7 +36,7 @@ def find(record: Record, *, process: bool, saved_states: bool) -> list[str]:
     vnc = [graphics for graphics in record["graphics"] if graphics["type"] == "vnc"]
     running = record["qemu"]["running"]
     blind = {
-        PASSWORD: any(graphics["password"] is None for graphics in vnc),
+        PASSWORD: any(graphics["password"] is None for graphics in record["graphics"]),
         VNC_SETTINGS: any(graphics["tls"] is None for graphics in vnc),
         PROCESS: not process,
         RUNNING_QEMU: not process and bool(vnc) and bool(running) and running["verdict"] == UNKNOWN,

@@ -167,7 +167,8 @@ domains:
       type: bool
       sample: true
     outdated_process:
-      description: Whether the running QEMU is not the installed one. Absent when the domain is off.
+      description: Whether the running QEMU is not the installed one; null where its process cannot be seen. Absent when
+        the domain is off.
       type: bool
       sample: false
     graphics:
@@ -205,8 +206,7 @@ domains:
           elements: dict
           sample: [{"type": "address", "address": "127.0.0.1"}]
         password:
-          description: Whether a password is set; null where the connection may not see that. The password is never
-            returned.
+          description: Whether a password is set; null where the user may not see that. The password is never returned.
           type: bool
           sample: true
         password_valid_to:
@@ -214,11 +214,11 @@ domains:
           type: str
           sample: "2026-12-31T23:59:59"
         tls:
-          description: Whether VNC is served over TLS.
+          description: Whether VNC is served over TLS; null where the user may not see that.
           type: bool
           sample: false
         sasl:
-          description: Whether a SASL login is asked for.
+          description: Whether a SASL login is asked for; null where the user may not see that.
           type: bool
           sample: false
         share_policy:
@@ -263,6 +263,15 @@ domains:
       type: list
       elements: dict
       sample: [{"kind": "snapshot", "name": "before-upgrade", "power_control": ["yes"], "differs": true}]
+    blind_spots:
+      description:
+        - What the user of the task had no right to see, so that nothing is known about it.
+        - V(password) is whether a password is set, V(vnc_settings) what C(qemu.conf) adds, V(process) how the running
+          QEMU was started, V(running_qemu) what it does, V(saved_states) what managed saves, snapshots and
+          checkpoints bring back.
+      type: list
+      elements: str
+      sample: ["password", "process"]
     findings:
       description: What is wrong, worst first.
       type: list
@@ -310,7 +319,8 @@ unmatched:
 host:
   description:
     - What the audit was told by.
-    - C(read_only) means that passwords and saved states could not be seen.
+    - C(read_only) means that libvirt lets the user look and no more, so that secrets could not be seen.
+    - C(blind_spots) counts RV(domains[].blind_spots), by what could not be seen.
     - C(not_seen) lists what runs guests on this host without this libvirt (C(id), C(name), C(remedy)), Proxmox VE and
       Incus for two, so that they are in no audit.
   returned: always
@@ -321,6 +331,7 @@ host:
     libvirt_version: 9.0.0
     read_only: false
     not_seen: []
+    blind_spots: {"process": 7}
     audited_at: '2026-11-20T12:00:00Z'
 """
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import typing as t
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime, timezone
 from os.path import lexists
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.console.plugins.module_utils import (
+    _blind_spots,
     _domain_xml,
     _findings,
     _libvirt,
@@ -25,7 +27,7 @@ from ansible_collections.kvmops.console.plugins.module_utils import (
     _qemu_facts,
     _qemu_process,
 )
-from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
+from ansible_collections.kvmops.console.plugins.module_utils._errors import AccessDenied, ConsoleError
 from ansible_collections.kvmops.console.plugins.module_utils._libvirt import Connection, Listed
 from ansible_collections.kvmops.console.plugins.module_utils._probe_cache import Cache
 from ansible_collections.kvmops.console.plugins.module_utils._qemu_process import QemuProcess
@@ -63,7 +65,7 @@ def run(module: AnsibleModule) -> Record:
             "domains": records,
             "summary": summarize(records),
             "unmatched": unmatched,
-            "host": host,
+            "host": {**host, "blind_spots": count_blind_spots(records)},
         }
 
 
@@ -77,6 +79,12 @@ def describe_host(connection: Connection) -> Record:
         "not_seen": _managers.not_seen(lexists) if connection.is_local else [],
         "audited_at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
+
+
+def count_blind_spots(records: t.Sequence[Record]) -> dict[str, int]:
+    """Of how many domains each could not be seen."""
+    counted = Counter(spot for record in records for spot in record.get("blind_spots", ()))
+    return {spot: counted[spot] for spot in _blind_spots.SPOKEN if counted[spot]}
 
 
 def summarize(records: t.Sequence[Record]) -> Record:
@@ -106,10 +114,13 @@ def _telling_verdict(record: Record) -> str:
 
 
 class Definitions(t.NamedTuple):
-    """A domain's, as libvirt writes them; None where it is not running, or not persistent."""
+    """A domain's, as libvirt writes them; None where it is not running, or not persistent. `secrets`: whether they are
+    in there.
+    """
 
     live: str | None
     config: str | None
+    secrets: bool = True
 
 
 class Auditor:
@@ -131,12 +142,18 @@ class Auditor:
 
     def _read(self, domain: Listed) -> Definitions | ConsoleError:
         try:
-            return Definitions(
-                _libvirt.live_xml(domain, self._connection) if domain.active else None,
-                _libvirt.inactive_xml(domain, self._connection) if domain.persistent else None,
-            )
+            with suppress(AccessDenied):
+                return self._definitions(domain, not self._connection.read_only)
+            return self._definitions(domain, False)
         except ConsoleError as e:
             return e
+
+    def _definitions(self, domain: Listed, secrets: bool) -> Definitions:
+        return Definitions(
+            _libvirt.live_xml(domain, self._connection, secrets) if domain.active else None,
+            _libvirt.inactive_xml(domain, self._connection, secrets) if domain.persistent else None,
+            secrets,
+        )
 
     def _record(self, domain: Listed, read: Definitions | ConsoleError) -> Record:
         record: Record = {
@@ -165,8 +182,9 @@ class Auditor:
         process = self._process(domain)
         live_settings = self._live_settings(live, process)
         config_settings = _domain_xml.settings(config) if config is not None else ()
-        graphics = self._graphics(root, process, live_settings, config_settings)
-        return {
+        graphics = self._graphics(root, process, live_settings, config_settings, read.secrets)
+        saved_states = self._saved_states(domain, config_settings, read.secrets)
+        record: Record = {
             "type": root.get("type"),
             "arch": _domain_xml.child_value(root, "os/type/@arch"),
             "machine": _domain_xml.child_value(root, "os/type/@machine"),
@@ -179,8 +197,14 @@ class Auditor:
             "restart_pending": bool(config is not None and live is not None)
             and list(map(_domain_xml.has_effect, live_settings)) != list(map(_domain_xml.has_effect, config_settings)),
             **self._qemu(domain, live, root if config is None else config, process),
-            "saved_states": self._saved_states(domain, config_settings),
+            "saved_states": saved_states or [],
         }
+        sees_process = process is not None or not self._has_process(domain)
+        record["blind_spots"] = _blind_spots.find(record, process=sees_process, saved_states=saved_states is not None)
+        return record
+
+    def _has_process(self, domain: Listed) -> bool:
+        return domain.active and self._connection.driver == "qemu"
 
     def _process(self, domain: Listed) -> QemuProcess | None:
         if not domain.active or not self._connection.is_local:
@@ -201,6 +225,7 @@ class Auditor:
         process: QemuProcess | None,
         live: t.Sequence[str | None],
         config: t.Sequence[str | None],
+        secrets: bool,
     ) -> list[Record]:
         described = [
             _domain_xml.describe_graphics(element, index)
@@ -210,11 +235,13 @@ class Auditor:
             entry["listen"] = self._listen(entry)
         options = process.vnc_options() if process else []
         for number, entry in enumerate(entry for entry in described if entry["type"] == "vnc"):
-            entry.update(self._authentication(entry, options[number] if number < len(options) else None))
+            entry.update(self._authentication(entry, options[number] if number < len(options) else None, secrets))
             entry["power_control"] = {"live": _at(live, number), "config": _at(config, number)}
         for entry in described:
             if entry["type"] != "vnc":
                 entry.update(tls=None, sasl=None, power_control={"live": None, "config": None})
+                if entry["type"] == "spice" and not secrets:
+                    entry["password"] = entry["password"] or None
         return described
 
     def _listen(self, entry: Record) -> list[dict[str, str]]:
@@ -223,7 +250,7 @@ class Auditor:
         listen = entry["listen"] or ([] if entry["socket"] else [{"type": "address"}])
         return [{"address": default, **one} if one.get("type") == "address" else one for one in listen]
 
-    def _authentication(self, entry: Record, options: dict[str, str] | None) -> Record:
+    def _authentication(self, entry: Record, options: dict[str, str] | None, secrets: bool) -> Record:
         """What a client must show: as the process was started, or as libvirt would start it."""
         if options is not None:
             password = entry["password"] or options.get("password") == "on" or "password-secret" in options
@@ -231,9 +258,9 @@ class Auditor:
             return {"password": password, "tls": tls, "sasl": options.get("sasl") == "on"}
         password = entry["password"] or self._defaults.password
         return {
-            "password": None if self._connection.read_only and not password else password,
-            "tls": self._defaults.tls,
-            "sasl": self._defaults.sasl,
+            "password": password if password or (secrets and self._defaults.seen) else None,
+            "tls": self._defaults.tls if self._defaults.seen else None,
+            "sasl": self._defaults.sasl if self._defaults.seen else None,
         }
 
     def _qemu(self, domain: Listed, live: _Element | None, coming: _Element, process: QemuProcess | None) -> Record:
@@ -247,7 +274,9 @@ class Auditor:
         if live is None:
             return {"qemu": {"running": None, "next_start": following}}
         running = self._judge.running(process, lambda: self._ask_live(domain, live))
-        outdated = process is not None and emulator is not None and not process.runs(emulator)
+        outdated = None if self._has_process(domain) else False
+        if process is not None:
+            outdated = emulator is not None and not process.runs(emulator)
         return {"qemu": {"running": running, "next_start": following}, "outdated_process": outdated}
 
     def _ask_live(self, domain: Listed, live: _Element) -> t.Any:
@@ -266,13 +295,17 @@ class Auditor:
             apart = domain._replace(handle=_libvirt.find(own, domain.uuid))
             return _qemu_facts.ask_descriptor(_libvirt.graphics_socket(apart, index), power_control)
 
-    def _saved_states(self, domain: Listed, config: t.Sequence[str | None]) -> list[Record]:
-        """Where another powerControl comes back from. A snapshot may hold two domains, so each setting is compared."""
-        if self._connection.read_only:
-            return []
+    def _saved_states(self, domain: Listed, config: t.Sequence[str | None], secrets: bool) -> list[Record] | None:
+        """Where another powerControl comes back from; None where that may not be seen."""
+        with suppress(AccessDenied):
+            return self._described_states(domain, config, secrets)
+        return None
+
+    def _described_states(self, domain: Listed, config: t.Sequence[str | None], secrets: bool) -> list[Record]:
+        """A snapshot may hold two domains, so each setting is compared."""
         described = []
-        for state in _libvirt.saved_states(domain):
-            with _libvirt.translated(f"Reading the {state.kind} of {domain.name}"):
+        for state in _libvirt.saved_states(domain, secrets):
+            with _libvirt.translated(f"Reading the {state.kind} of {domain.name}", needs=_libvirt.READ):
                 carried = _domain_xml.settings(_domain_xml.parse(state.read()))
             described.append(
                 {

@@ -20,7 +20,8 @@ SEEN = {"type": "vnc", "password": False, "tls": False}
     [
         pytest.param([SEEN], "fixed", {}, [], id="all seen"),
         pytest.param([], "unknown", {"process": False}, ["process"], id="no console"),
-        pytest.param([{**SEEN, "type": "spice", "password": None, "tls": None}], "fixed", {}, [], id="no VNC"),
+        pytest.param([{**SEEN, "type": "spice", "tls": None}], "fixed", {}, [], id="no VNC"),
+        pytest.param([{**SEEN, "type": "spice", "password": None}], "fixed", {}, ["password"], id="SPICE's password"),
         pytest.param([SEEN, {**SEEN, "password": None}], "fixed", {}, ["password"], id="password"),
         pytest.param([{**SEEN, "tls": None}], "fixed", {}, ["vnc_settings"], id="qemu.conf"),
         pytest.param([SEEN], "fixed", {"process": False}, ["process"], id="asked instead"),

@@ -156,6 +156,7 @@ def test_a_record(host: Host, audit: Audit) -> None:
         "restart_pending": False,
         "qemu": {"running": None, "next_start": judged("affected", "/opt/affected")},
         "saved_states": [],
+        "blind_spots": [],
         "findings": only(result)["findings"],
     }
     assert found(only(result)) == ["unsolicited_pointer_change", "ungated_power_messages"]
@@ -168,6 +169,7 @@ def test_a_record(host: Host, audit: Audit) -> None:
         "libvirt_version": result["host"]["libvirt_version"],
         "read_only": False,
         "not_seen": [],
+        "blind_spots": {},
     }
     assert host.definitions() == before
     assert PASSWORD not in json.dumps(result)
@@ -386,11 +388,11 @@ def test_many_domains_are_read_some_at_a_time(host: Host, audit: Audit, monkeypa
     inactive_xml = _libvirt.inactive_xml
     read = []
 
-    def fail_twice(one: _libvirt.Listed, connection: _libvirt.Connection) -> str:
+    def fail_twice(one: _libvirt.Listed, connection: _libvirt.Connection, secrets: bool) -> str:
         read.append(one.name)
         if one.name == "b":
             host.connection.lookupByName("b").undefine()
-        return "<domain>" if one.name == "d" else inactive_xml(one, connection)
+        return "<domain>" if one.name == "d" else inactive_xml(one, connection, secrets)
 
     monkeypatch.setattr(_libvirt, "inactive_xml", fail_twice)
     monkeypatch.setattr(run_file, "AT_ONCE", 2)
@@ -455,6 +457,48 @@ def test_no_libvirt_is_one_sentence(audit: Audit, tmp_path: Path) -> None:
 # Fewer rights, and what goes wrong
 
 
+class Denial(libvirt.libvirtError):  # type: ignore[misc,name-defined,unused-ignore]
+    """libvirt's answer to whom its access control keeps out."""
+
+    def __init__(self) -> None:
+        super().__init__("access denied")
+        self.err = (libvirt.VIR_ERR_ACCESS_DENIED, 0, "access denied: 'QEMU' denied access")
+
+
+def test_without_the_right_to_see_secrets(host: Host, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = host.define(domain("web-1", vnc("yes", passwd=PASSWORD), emulator="/opt/fixed"))
+    handle.snapshotCreateXML("<domainsnapshot><name>s</name></domainsnapshot>", 0)
+    host.define(domain("web-2", vnc("yes", passwd=PASSWORD), emulator="/opt/fixed", number=2))
+    read, secure = libvirt.virDomain.XMLDesc, libvirt.VIR_DOMAIN_XML_SECURE
+
+    def read_one(self: t.Any, flags: int = 0) -> str:
+        if flags & secure and self.name() == "web-1":
+            raise Denial
+        return str(read(self, flags))
+
+    def deny(self: t.Any, flags: int = 0) -> t.NoReturn:
+        raise Denial
+
+    monkeypatch.setattr(libvirt.virDomain, "XMLDesc", read_one)
+    monkeypatch.setattr(libvirt.virDomain, "listAllSnapshots", deny)
+    result = audit()
+    assert [record["blind_spots"] for record in result["domains"]] == [["password", "saved_states"], []]
+    assert [record["graphics"][0]["password"] for record in result["domains"]] == [None, True]
+    assert result["host"]["blind_spots"] == {"password": 1, "saved_states": 1}
+    assert PASSWORD not in json.dumps(result)
+
+
+def test_without_the_right_to_read_at_all(host: Host, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.define(domain("web-1", vnc("yes")))
+
+    def deny(self: t.Any, flags: int = 0) -> t.NoReturn:
+        raise Denial
+
+    monkeypatch.setattr(libvirt.virDomain, "XMLDesc", deny)
+    record = only(audit())
+    assert "it takes domain.read (" in record["error"]
+
+
 def test_with_a_read_only_connection(host: Host, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = host.define(domain("web-1", vnc("yes", passwd=PASSWORD), emulator="/opt/fixed"))
     handle.snapshotCreateXML("<domainsnapshot><name>s</name></domainsnapshot>", 0)
@@ -468,7 +512,9 @@ def test_with_a_read_only_connection(host: Host, audit: Audit, monkeypatch: pyte
     record = only(result)
     assert result["host"]["read_only"] is True
     # What cannot be seen is neither there nor missing.
-    assert (record["graphics"][0]["password"], record["saved_states"]) == (None, [])
+    assert (record["graphics"][0]["password"], record["blind_spots"]) == (None, ["password"])
+    assert result["host"]["blind_spots"] == {"password": 1}
+    assert [state["name"] for state in record["saved_states"]] == ["s"], "they can be seen without secrets"
     assert record["qemu"]["running"]["evidence"] == (
         "the VNC server of web-1 can only be asked on its host, with libvirt's full rights"
     )
