@@ -430,6 +430,11 @@ class Client:
         """All that Incus tells of its state."""
         return dict(self.get(state_path(instance), project=instance.project))
 
+    def is_stateful(self, instance: Instance) -> bool:
+        """Whether its memory lies on the disk, to go on from at its next start."""
+        path = f"/1.0/instances/{quote(instance.name, safe='')}"
+        return bool(self.get(path, project=instance.project).get("stateful"))
+
     def screenshot(self, instance: Instance) -> bytes:
         """A PNG, whole, of what a virtual machine shows.
 
@@ -644,6 +649,7 @@ ACPI = "acpi"
 _ACTIONS = {
     ACPI: "stop",
     _power.FORCE: "stop",
+    _power.SAVE: "stop",
     _power.START: "start",
     _power.PAUSE: "freeze",
     _power.RESUME: "unfreeze",
@@ -658,20 +664,24 @@ _LOOK_AGAIN = 0.5
 class Machine:
     """A virtual machine to be switched, as _power_drive wants it: `look`, `request`, `wait`.
 
-    `budgets`: by method, how many seconds Incus itself gives the guest. `trouble` says why it could not be read last.
+    `budgets`: by method, how many seconds Incus itself gives the guest. `saves`: whether to look for saved memory.
+    `trouble` says why it could not be read last.
     """
 
-    def __init__(self, client: Client, instance: Instance, budgets: t.Mapping[str, float]) -> None:
+    def __init__(self, client: Client, instance: Instance, budgets: t.Mapping[str, float], saves: bool = False) -> None:
         self.trouble: str | None = None
         self._client = client
         self._instance = instance
         self._budgets = budgets
+        self._saves = saves
         self._pending: tuple[_power.Request, str] | None = None
 
     def look(self) -> _power.Observation:
         """What it does now."""
         try:
             state = self._client.state(self._instance)
+            is_off = POWERS.get(str(state.get("status"))) == _power.OFF
+            saved = is_off and self._saves and self._client.is_stateful(self._instance)
         except NotFound:
             self.trouble = None
             return _power.Observation(_power.OFF)
@@ -682,7 +692,7 @@ class Machine:
         self.trouble = None if status in POWERS else f"its status is {status}."
         power = POWERS.get(status, _power.UNKNOWN)
         running = state.get("pid") and power != _power.OFF
-        return _power.Observation(power, f"{state['pid']} {state.get('started_at')}" if running else None)
+        return _power.Observation(power, f"{state['pid']} {state.get('started_at')}" if running else None, saved=saved)
 
     def request(self, request: _power.Request) -> Answer | None:
         """Have it begun. Whether a request was heard whose answer did not come will be seen."""
@@ -694,6 +704,10 @@ class Machine:
             "force": request.method == _power.FORCE,
         }
         try:
+            # A start that says nothing of the memory that was saved throws it away (driver_qemu.go, start).
+            saved = request.method == _power.START and self._client.is_stateful(self._instance)
+            if saved or request.method == _power.SAVE:
+                body["stateful"] = True
             operation = self._client.begin("PUT", state_path(self._instance), body, project=self._instance.project)
         except (IncusUnreachable, TookTooLong):
             return Answer(request)

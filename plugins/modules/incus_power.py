@@ -11,8 +11,8 @@ module: incus_power
 short_description: Switch many Incus virtual machines at once
 version_added: 1.0.0
 description:
-  - Starts, stops, power-cycles, pauses and resumes virtual machines of an Incus server, many at once, over its REST
-    API.
+  - Starts, stops, power-cycles, pauses, resumes and saves virtual machines of an Incus server, many at once, over its
+    REST API.
   - What is told as done was seen in the machine's state. A machine that is as it should be is left alone.
   - A guest is asked by O(methods), with a budget; its plug is pulled only where O(force) allows it.
   - Containers are passed over.
@@ -37,12 +37,15 @@ attributes:
 options:
   state:
     description:
-      - V(started) has the machine run, V(stopped) not.
+      - V(started) has the machine run, V(stopped) not. A machine whose memory was saved goes on from there.
       - V(power_cycled) ends its QEMU and starts another one, as C(incus restart) does; a machine that is off is left
         off. This is what a change of its configuration, or of QEMU, needs.
       - V(paused) stops its processors (Incus calls it frozen), V(resumed) lets them go on.
-      - V(rebooted), V(reset), V(saved), V(nmi_sent) and V(pending_applied) are what Incus has no way to do. They fail,
-        each with a sentence that says what to do instead.
+      - V(saved) has Incus write its memory to its disk and end its QEMU, as C(incus stop --stateful) does. Incus
+        refuses that where C(migration.stateful) is not true, or its QEMU is too old. O(timeout) is the time that the
+        writing has.
+      - V(rebooted), V(reset), V(nmi_sent) and V(pending_applied) are what Incus has no way to do. They fail, each with
+        a sentence that says what to do instead.
     type: str
     choices:
       - started

@@ -72,7 +72,7 @@ def wanted(params: Params, methods: t.Mapping[str, t.Sequence[Method]]) -> Wante
     return Wanted(state, ways, params["force"], params["timeout"])
 
 
-_FORESEEN = {_power.STOPPED: _power.OFF, _power.PAUSED_STATE: _power.PAUSED}
+_FORESEEN = {_power.STOPPED: _power.OFF, _power.SAVED: _power.OFF, _power.PAUSED_STATE: _power.PAUSED}
 """What a machine is in a state; in all others it is on."""
 
 

@@ -24,10 +24,10 @@ from ansible_collections.kvmops.console.plugins.module_utils import (
     _viewers,
 )
 from ansible_collections.kvmops.console.plugins.module_utils._domain_power import Hold, Job, Process, Switchboard
-from ansible_collections.kvmops.console.plugins.module_utils._domain_traps import ACPI, AGENT, Circumstances, Traps
+from ansible_collections.kvmops.console.plugins.module_utils._domain_traps import ACPI, AGENT, Circumstances
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError, InputError
 from ansible_collections.kvmops.console.plugins.module_utils._libvirt import Connection, Listed
-from ansible_collections.kvmops.console.plugins.module_utils._power import Method, Observation
+from ansible_collections.kvmops.console.plugins.module_utils._power import Method
 from ansible_collections.kvmops.console.plugins.module_utils._run import _machine_power
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import domain_options, selection
 from ansible_collections.kvmops.console.plugins.module_utils._run._task import (
@@ -165,15 +165,9 @@ class Desk:
             raise InputError(f"{traps.refusal}.")
         case.notes = traps.notes
         hold = self._hold(case)
-        case.told.update(self._foreseen(traps, sight))
+        case.told.update(_machine_power.foreseen(self._wanted.power(traps.unusable), sight))
         by_boot = self._params["boot_id"] and self._wanted.state == _power.REBOOTED_STATE
         case.job = Job(domain, self._wanted.power(traps.unusable), hold, by_boot)
-
-    def _foreseen(self, traps: Traps, sight: Observation) -> Record:
-        record = _machine_power.foreseen(self._wanted.power(traps.unusable), sight)
-        if record["changed"] and self._wanted.state == _power.SAVED:
-            record["after"] = _power.OFF
-        return record
 
     def _definitions(self, domain: Listed) -> tuple[_Element | None, _Element | None]:
         live, config = (

@@ -40,8 +40,6 @@ REFUSED = {
     _power.RESET_STATE: "reset leaves QEMU running, and Incus has no such button: what Incus calls a forced restart"
     " ends QEMU and starts another, which is power_cycled with force at_once.",
     _power.NMI_SENT: "nmi_sent needs QEMU's monitor, and Incus keeps that for itself: reach the guest by its console.",
-    _power.SAVED: "saved is what Incus does for machines with migration.stateful alone, and not by this module: run"
-    " 'incus stop --stateful', or pause them (paused).",
     _power.PENDING_APPLIED: "pending_applied needs to know what a new process would bring, and Incus does not tell:"
     " name the machines, and use power_cycled.",
 }
@@ -144,7 +142,7 @@ class _Switcher:
                 " set allow_vanish, with state stopped."
             )
         power = self.rules()
-        machine = _incus.Machine(self._client, instance, self._budgets)
+        machine = _incus.Machine(self._client, instance, self._budgets, self._asked.state == _power.SAVED)
         if self._check:
             return foreseen(power, machine.look())
         done = drive(power, machine)

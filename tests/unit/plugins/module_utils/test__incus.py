@@ -808,7 +808,7 @@ def test_machine_that_cannot_be_read_is_not_known(machine: _incus.Machine, scrip
     [
         ("acpi", {"action": "stop", "timeout": 7, "force": False}),
         (_power.FORCE, {"action": "stop", "timeout": 20, "force": True}),
-        (_power.START, {"action": "start", "timeout": 20, "force": False}),
+        (_power.SAVE, {"action": "stop", "timeout": 20, "force": False, "stateful": True}),
         (_power.PAUSE, {"action": "freeze", "timeout": 20, "force": False}),
         (_power.RESUME, {"action": "unfreeze", "timeout": 20, "force": False}),
     ],
@@ -828,6 +828,30 @@ def test_request_is_followed_to_its_end(
     ]
     assert machine.wait(0.0) == _power.CHANGED, "it is over, and not asked for again"
     assert len(script.asked) == 3
+
+
+@pytest.mark.parametrize("stateful", [True, False])
+def test_start_goes_on_from_what_was_saved(machine: _incus.Machine, script: Any, stateful: bool) -> None:
+    script.answers = [sync(listed(stateful=stateful)), STARTED]
+    assert machine.request(Request(_power.START, 1)) is None
+    body = {"action": "start", "timeout": 20, "force": False, **({"stateful": True} if stateful else {})}
+    assert script.asked == [("GET", f"{STATE[:-6]}?project=p", None), ("PUT", f"{STATE}?project=p", body)]
+
+
+def test_nothing_is_started_whose_saved_memory_is_not_known(machine: _incus.Machine, script: Any) -> None:
+    script.answers = [refused(500, "Database is down")]
+    with pytest.raises(IncusRefused, match="Database is down"):
+        machine.request(Request(_power.START, 1))
+    assert [method for method, _path, _body in script.asked] == ["GET"]
+
+
+def test_saved_memory_is_looked_for_where_it_matters(client: Client, script: Any) -> None:
+    machine = _incus.Machine(client, VM, {}, saves=True)
+    script.answers = [state("Running"), state("Stopped"), sync(listed(stateful=True)), state("Stopped"), sync(listed())]
+    seen = [machine.look() for _time in range(3)]
+    assert [(one.power, one.saved) for one in seen] == [("on", False), ("off", True), ("off", False)]
+    script.answers = [state("Stopped"), refused(404, "Instance not found")]
+    assert machine.look() == Observation(_power.OFF)
 
 
 @pytest.mark.parametrize(

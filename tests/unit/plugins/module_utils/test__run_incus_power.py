@@ -33,13 +33,15 @@ class Fake:
         self.processes: dict[str, int] = {}
         self.asked: list[tuple[str, str]] = []
         self.budgets: list[dict[str, float]] = []
-        self.deaf = False
+        self.deaf = self.saves = False
+        self.saved: set[str] = set()
         self.broken: Optional[str] = None
 
-    def machine(self, client: Client, instance: Instance, budgets: dict[str, float]) -> Machine:
+    def machine(self, client: Client, instance: Instance, budgets: dict[str, float], saves: bool) -> Machine:
         if self.broken == instance.name:
             raise IncusRefused("Incus refused it.")
         self.budgets.append(budgets)
+        self.saves = saves
         return Machine(self, instance.name)
 
 
@@ -53,16 +55,21 @@ class Machine:
 
     def look(self) -> Observation:
         power = self._fake.powers[self._name]
-        return Observation(power, None if power == _power.OFF else str(self._fake.processes.get(self._name, 1)))
+        saved = self._fake.saves and self._name in self._fake.saved
+        process = None if power == _power.OFF else str(self._fake.processes.get(self._name, 1))
+        return Observation(power, process, saved=saved)
 
     def request(self, request: _power.Request) -> Answer:
         self._fake.asked.append((self._name, request.method))
         if request.method == _power.START:
             self._fake.processes[self._name] = 2
+        if request.method == _power.SAVE:
+            self._fake.saved.add(self._name)
         if not (request.method == "acpi" and self._fake.deaf):
             self._fake.powers[self._name] = {
                 "acpi": _power.OFF,
                 _power.FORCE: _power.OFF,
+                _power.SAVE: _power.OFF,
                 _power.START: _power.ON,
                 _power.PAUSE: _power.PAUSED,
                 _power.RESUME: _power.ON,
@@ -160,7 +167,9 @@ def test_force(fake: Fake, force: str, steps: list[tuple[str, str]], after: str)
     assert (tried(record), record["after"], "error" in record) == (steps, after, after == "on")
 
 
-@pytest.mark.parametrize(("state", "vanish"), [("stopped", False), ("power_cycled", False), ("power_cycled", True)])
+@pytest.mark.parametrize(
+    ("state", "vanish"), [("stopped", False), ("power_cycled", False), ("power_cycled", True), ("saved", True)]
+)
 @pytest.mark.parametrize("check", [True, False])
 def test_ephemeral_machine_is_not_ended(fake: Fake, state: str, vanish: bool, check: bool) -> None:
     fake.powers = {"web": _power.ON}
@@ -175,6 +184,19 @@ def test_ephemeral_machine_may_vanish(fake: Fake) -> None:
     fake.powers = {"web": _power.ON}
     (record,) = switch(fake, "stopped", vm("web", ephemeral=True), allow_vanish=True)
     assert (record["after"], record.get("error")) == ("off", None)
+
+
+def test_memory_is_saved_once(fake: Fake) -> None:
+    fake.powers = {"held": _power.PAUSED, "web": _power.ON}
+    foreseen = switch(fake, "saved", check=True)
+    assert [(one["changed"], one["after"]) for one in foreseen] == [(True, "off")] * 2
+    assert not fake.asked
+    for record in switch(fake, "saved"):
+        assert (record["changed"], record["after"], tried(record)) == (True, "off", [("save", "done")])
+    again = switch(fake, "saved")
+    assert [(one["changed"], "skipped" in one, one["steps"]) for one in again] == [(False, False, [])] * 2
+    fake.saved.clear()
+    assert [one["skipped"] for one in switch(fake, "saved")] == ["it is off"] * 2
 
 
 def test_container_is_passed_over(fake: Fake) -> None:
@@ -196,7 +218,6 @@ def test_one_failure_never_stops_the_others(fake: Fake) -> None:
         ("rebooted", r"Incus has no way to ask it: .* which is power_cycled"),
         ("reset", r"Incus has no such button: .* power_cycled with force at_once"),
         ("nmi_sent", "Incus keeps that for itself"),
-        ("saved", "incus stop --stateful"),
         ("pending_applied", "Incus does not tell"),
     ],
 )
