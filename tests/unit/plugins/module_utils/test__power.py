@@ -480,7 +480,8 @@ def test_what_went_off_after_nothing_but_refusals_was_not_our_doing() -> None:
 @pytest.mark.parametrize(("state", "method"), [(pw.RESET_STATE, "reset"), (pw.REBOOTED_STATE, "acpi")])
 @pytest.mark.parametrize("power", [pw.ON, pw.PAUSED, pw.STOPPING])
 def test_what_a_reboot_has_to_end_in(state: str, method: str, power: str) -> None:
-    machine = Machine(**{method: [(0.0, heard), (1.0, turns(power)), (1.0, reboots)]})
+    machine = Machine()
+    machine.reacts = {method: [(0.0, heard), (1.0, turns(power)), (1.0, reboots)]}
     done = machine.run(Power(state, [ACPI]))
     assert done.ok is (power == pw.ON or (state == pw.RESET_STATE and power == pw.PAUSED))
 
@@ -528,3 +529,11 @@ def test_budgets_may_be_short() -> None:
 
 def test_check_mode_foresees_a_success() -> None:
     assert Power(pw.STOPPED, [ACPI]).foresee(Observation(pw.ON)) == Done(True, True, False, None, None)
+
+
+def test_nothing_is_begun_at_the_end_of_all_patience() -> None:
+    machine = Machine(acpi=[(0.0, heard)], agent=OBEYS, force=DIES)
+    power = Power(pw.STOPPED, [ACPI, AGENT], pw.AFTER_METHODS, timeout=30.0, grace=10.0)
+    machine.at(5.0, machine.become(pw.UNKNOWN)).at(power.patience, machine.become(pw.ON))
+    assert not machine.run(power).ok
+    assert (machine.now, methods_of(machine)) == (power.patience, ["acpi"])
