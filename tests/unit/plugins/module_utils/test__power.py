@@ -537,3 +537,9 @@ def test_nothing_is_begun_at_the_end_of_all_patience() -> None:
     machine.at(5.0, machine.become(pw.UNKNOWN)).at(power.patience, machine.become(pw.ON))
     assert not machine.run(power).ok
     assert (machine.now, methods_of(machine)) == (power.patience, ["acpi"])
+
+
+def test_force_comes_once() -> None:
+    machine = Machine(acpi=[(0.0, heard)], force=[(0.0, refused)])
+    assert not machine.run(Power(pw.STOPPED, [Method("acpi", 5.0)], pw.AFTER_METHODS)).ok
+    assert methods_of(machine) == ["acpi", "force"]
