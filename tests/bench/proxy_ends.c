@@ -226,7 +226,8 @@ int main(int words, char **word)
 {
 	int i, timer, open_ends = 0;
 	int64_t begin, end, tick = 5000000, last;
-	uint64_t behind = 0, sent = 0, received = 0, seconds;
+	uint64_t behind = 0, sent = 0, received = 0;
+	double seconds;
 	struct epoll_event events[256];
 
 	if (words == 5 && !strcmp(word[1], "open"))
@@ -238,7 +239,7 @@ int main(int words, char **word)
 	rate = strtoull(word[3], 0, 10);
 	ping_ns = strtoull(word[4], 0, 10) * 1000;
 	read_rate = strtoull(word[5], 0, 10);
-	seconds = strtoull(word[6], 0, 10);
+	seconds = strtod(word[6], 0);
 	count = words - 7;
 	sessions = calloc(count, sizeof *sessions);
 	trips = calloc(MOST_PINGS, sizeof *trips);
@@ -253,7 +254,7 @@ int main(int words, char **word)
 	}
 	timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
 	begin = last = now();
-	end = begin + seconds * 1000000000LL;
+	end = begin + (int64_t)(seconds * 1e9);
 	for (i = 0; i < count; i++) {
 		struct session *s = sessions + i;
 		struct epoll_event event = { .events = EPOLLIN };

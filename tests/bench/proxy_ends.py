@@ -20,7 +20,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 from ansible_collections.kvmops.console.plugins.module_utils import _rfb
 
@@ -370,7 +370,7 @@ class Ends:
         rate: int = 0,
         ping: int = 0,
         read_rate: int = 0,
-        seconds: int = 60,
+        seconds: float = 60,
     ) -> subprocess.Popen[str]:
         """Start it on sessions; over TLS it only sends."""
         ends = []
@@ -386,7 +386,7 @@ class Ends:
             preexec_fn=lambda: os.sched_setaffinity(0, pinned(0)),
         )
 
-    def run(self, sessions: list[Session], **how: int) -> Told:
+    def run(self, sessions: list[Session], **how: Any) -> Told:
         """Run it to its end."""
         return told(self.start(sessions, **how))
 
