@@ -43,6 +43,14 @@ TITLES = {
     "qemu_verdict_unknown": "QEMU could not be judged",
     "managed_elsewhere": "Managed elsewhere",
 }
+BLIND_SPOTS = {
+    "password": "password",
+    "vnc_settings": "VNC settings of qemu.conf",
+    "process": "how QEMU was started",
+    "running_qemu": "what the running QEMU does",
+    "saved_states": "saved states",
+}
+"""What a user may have no right to see."""
 LEVEL_CLASSES = dict(zip(LEVELS, ("c", "h", "m", "l", "i", "o")))
 ATTENTION = ("critical", "high", "medium")
 SPOKEN = {"live": "running", "config": "configured", "both": ""}
@@ -89,6 +97,7 @@ def render(report: Json) -> str:
         power_lines=_power_lines,
         qemu_lines=_qemu_lines,
         titles=TITLES,
+        spots=BLIND_SPOTS,
         level_classes=LEVEL_CLASSES,
         severities=SEVERITIES,
     )

@@ -390,12 +390,18 @@ def _mappings(value: t.Any) -> list[t.Mapping[str, t.Any]]:
     return [item for item in _sequence(value) if isinstance(item, t.Mapping)]
 
 
+def _counts(value: t.Any) -> dict[str, int]:
+    """How often what, by a word."""
+    return {str(key): count for key, count in ((key, number(one)) for key, one in _mapping(value).items()) if count}
+
+
 _HYPERVISOR: Shape = {
     "hostname": text,
     "uri": text,
     "libvirt_version": text,
     "read_only": flag,
     "not_seen": _list_of({"id": text, "name": text, "remedy": text}),
+    "blind_spots": _counts,
 }
 _QEMU: Shape = {
     "verdict": one_of(VERDICTS, "unknown"),
@@ -448,6 +454,7 @@ _RECORD: Shape = {
     "managed_by": _optional({"id": text, "name": text, "rewrites": text}),
     "graphics": _list_of(_GRAPHICS),
     "saved_states": _list_of(_SAVED_STATE),
+    "blind_spots": texts,
     "qemu": _nested({"running": _optional(_QEMU), "next_start": _optional(_QEMU)}),
     "findings": _list_of(_FINDING),
 }

@@ -419,6 +419,14 @@ def managed_fleet() -> list[HostResults]:
     return [HostResults("hv", audit, audit, result([change(before, changed=True, note="Nova undoes it.")]))]
 
 
+def blind_fleet() -> list[HostResults]:
+    """A domain that was seen in part, by a user who may only look."""
+    before = record("web", findings=[], blind_spots=["password", "process", "something <new>"])
+    audit = result([before])
+    audit["host"].update(read_only=True, blind_spots={"password": 1, "process": 3})
+    return [HostResults("hv", audit)]
+
+
 SECRET_TEXT = "<graphics type='vnc' passwd='hunter2'/> qemu+tcp://admin:hunter2@hv/system password=hunter2"
 
 AUDIT = model.Asked("kvmops_audit_before")

@@ -111,6 +111,12 @@ class TestContent:
         failed = {**host.before, "failed": True, "msg": "1 of 1 domains failed"}
         assert page([HostResults("hv", failed)]).says("not seen: guests of Proxmox <VE>")
 
+    def test_what_was_not_seen_is_told_of_domain_and_host(self) -> None:
+        seen = page(fleet.blind_fleet())
+        assert seen.says("not seen: password, how QEMU was started, something <new>")
+        assert seen.says("read-only not seen of 1 domain: password not seen of 3 domains: how QEMU was started")
+        assert not page(fleet.managed_fleet()).says("not seen of")
+
     def test_names_are_shown_as_they_are(self) -> None:
         whole = "".join(page(fleet.nasty_fleet()).text)
         for name in fleet.NASTY_NAMES:

@@ -269,6 +269,19 @@ class TestUntrusted:
         assert len(whole["domains"]) == 1
 
 
+def test_what_was_not_seen_is_counted_by_host() -> None:
+    told = report(fleet.blind_fleet())
+    assert told["hosts"][0]["hypervisor"]["blind_spots"] == {"password": 1, "process": 3}
+    assert told["domains"][0]["blind_spots"] == ["password", "process", "something <new>"]
+
+
+def test_counts_that_are_none_are_left_out() -> None:
+    audit = fleet.result([fleet.record("web")])
+    audit["host"]["blind_spots"] = {"password": "many", "process": True, "saved_states": 2, "running_qemu": 0}
+    (host,) = report([HostResults("hv", audit)])["hosts"]
+    assert host["hypervisor"]["blind_spots"] == {"saved_states": 2}
+
+
 @pytest.mark.parametrize(
     "results",
     [
@@ -277,9 +290,10 @@ class TestUntrusted:
         fleet.audit_only(fleet.small_fleet()),
         fleet.fleet(80, 4),
         fleet.managed_fleet(),
+        fleet.blind_fleet(),
         [],
     ],
-    ids=["small", "nasty", "audit", "large", "managed", "empty"],
+    ids=["small", "nasty", "audit", "large", "managed", "blind", "empty"],
 )
 def test_the_schema_describes_every_report(results: list[HostResults]) -> None:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))

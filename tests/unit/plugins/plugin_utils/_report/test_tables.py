@@ -72,6 +72,10 @@ def test_csv_names_the_other_manager() -> None:
     assert {row["name"]: row["managed_by"] for row in told} == {"mine": "", "theirs": "'=Nova"}
 
 
+def test_csv_names_what_was_not_seen() -> None:
+    assert [row["blind_spots"] for row in rows(fleet.blind_fleet())] == ["password process something <new>"]
+
+
 def test_no_cell_is_a_formula() -> None:
     told = rows(fleet.nasty_fleet())
     cells = [cell for row in told for cell in row.values()]
