@@ -40,13 +40,31 @@ PACKAGES = (
 def need_libvirt(module: AnsibleModule) -> None:
     """Make sure of libvirt's bindings and lxml: here, else under the system's Python, else end with one sentence."""
     traces = {"libvirt": _libvirt.LIBVIRT_TRACEBACK, "lxml": _domain_xml.LXML_TRACEBACK}
-    need(module, traces, "libvirt, lxml.etree", PACKAGES)
+    need(module, traces, "libvirt, lxml.etree", PACKAGES, _guests_of_others)
 
 
-def need(module: AnsibleModule, traces: t.Mapping[str, str | None], imports: str, packages: str) -> None:
+def _guests_of_others() -> str:
+    """Of a host whose guests libvirt will not know of, once it is installed, either."""
+    # Here, because it is hardly ever wanted.
+    from ansible_collections.kvmops.console.plugins.module_utils import _managers
+
+    return "".join(
+        f" {one['name']} is on this host, and its guests run without this libvirt. {one['remedy']}"
+        for one in _managers.not_seen(os.path.lexists)
+    )
+
+
+def need(
+    module: AnsibleModule,
+    traces: t.Mapping[str, str | None],
+    imports: str,
+    packages: str,
+    more: t.Callable[[], str] = str,
+) -> None:
     """Make sure of libraries: here, else under the system's Python, else end with one sentence.
 
-    `traces`: by library, what trying to import it said (None: it is there); `imports` is how to try all at once.
+    `traces`: by library, what trying to import it said (None: it is there); `imports` is how to try all at once;
+    `more()`: what else is to be said when they are missing.
     """
     missing = {name: trace for name, trace in traces.items() if trace}
     if not missing:
@@ -61,7 +79,7 @@ def need(module: AnsibleModule, traces: t.Mapping[str, str | None], imports: str
         if interpreter:
             respawn_module(interpreter)
     name, trace = next(iter(missing.items()))
-    module.fail_json(msg=f"{missing_required_lib(name)} Install {packages}.", exception=trace)
+    module.fail_json(msg=f"{missing_required_lib(name)} Install {packages}.{more()}", exception=trace)
 
 
 def need_pictures(module: AnsibleModule) -> None:
