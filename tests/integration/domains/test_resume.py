@@ -35,7 +35,9 @@ class Runs:
         node = "".join(DOMAIN.format(*one) for one in UUIDS.items())
         (folder / "node.xml").write_text(f"<node>{node}</node>")
 
-    def add(self, name: str, audits: Sequence[Any], kept: list[str], *, well: str = "", **last: Any) -> None:
+    def add(
+        self, name: str, audits: Sequence[Any], kept: list[str], *, well: str = "", batch: int = 1, **last: Any
+    ) -> None:
         """A run with the hosts NAME-1, NAME-2, ..., of which the last is special, and what the run before it kept.
 
         `audits`: what each host's audit found. `well`: the letters of the domains whose gates are passed.
@@ -49,7 +51,8 @@ class Runs:
         hosts: dict[str, Any] = {f"{name}-{number}": {"found": found} for number, found in enumerate(audits, start=1)}
         hosts[f"{name}-{len(audits)}"].update(last)
         self.kept(name).write_text(json.dumps(kept))
-        self.groups[name] = {"hosts": hosts, "vars": {"fleet_resume_file": str(self.kept(name)), "fleet_gates": gates}}
+        said = {"fleet_resume_file": str(self.kept(name)), "fleet_gates": gates, "fleet_batch": batch}
+        self.groups[name] = {"hosts": hosts, "vars": said}
 
     def kept(self, name: str) -> Path:
         return self.folder / f"{name}.json"
@@ -85,11 +88,14 @@ def test_what_is_kept_for_the_next_run(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     runs.add("again", [found("a"), found("b"), found("c", pending=True)], ["again-1/a", "again-2/b"])
     lost = {"ansible_connection": "ssh", "ansible_port": 1}
-    runs.add("lost", [found("a"), NO_AUDIT, found("c", pending=True)], ["lost-1/a", "lost-2/b"], well="ac", **lost)
+    audits = [found("a"), NO_AUDIT, found("c", pending=True)]
+    runs.add("lost", audits, ["lost-1/a", "lost-2/b"], well="ac", batch=2, **lost)
     runs.add("gone", [found(), found("c")], ["gone-1/b", "gone-2/c"], well="c")
     said = runs.run()
     kept = {name: json.loads(runs.kept(name).read_text()) for name in ("again", "lost")}
     assert kept["again"] == ["again-1/a", "again-2/b"], "a failed again, so b was left alone and c has not begun"
     assert [f"A batch failed. {name} not power-cycled" in said for name in "abc"] == [False, True, True]
-    assert kept["lost"] == ["lost-2/b", "lost-3/c"], "b's host has no audit, and c's could not be reached"
+    assert kept["lost"] == ["lost-2/b", "lost-3/c"], (
+        "b's host has no audit, and c's could not be reached, while a passed"
+    )
     assert not runs.kept("gone").exists(), "b is there no more, and c passed"

@@ -543,3 +543,11 @@ def test_force_comes_once() -> None:
     machine = Machine(acpi=[(0.0, heard)], force=[(0.0, refused)])
     assert not machine.run(Power(pw.STOPPED, [Method("acpi", 5.0)], pw.AFTER_METHODS)).ok
     assert methods_of(machine) == ["acpi", "force"]
+
+
+def test_method_that_begins_late_ends_with_all_patience() -> None:
+    machine = Machine(acpi=[(0.0, heard)], agent=[(0.0, heard)], force=DIES)
+    power = Power(pw.STOPPED, [ACPI, AGENT], pw.AFTER_METHODS, timeout=30.0, grace=10.0)
+    machine.at(5.0, machine.become(pw.UNKNOWN)).at(power.patience - 1.0, machine.become(pw.ON))
+    assert not machine.run(power).ok
+    assert (machine.now, methods_of(machine)) == (power.patience, ["acpi", "agent"])
