@@ -16,6 +16,7 @@ import os
 import socket
 import ssl
 import stat
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ansible_collections.kvmops.console.plugins.module_utils._errors import InputError
@@ -76,21 +77,35 @@ def inherited_from_systemd() -> Inherited:
     """Take the sockets that systemd hands over (sd_listen_fds(3)); the variables are gone afterwards."""
     process, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
-    found: Inherited = {}
     if process != str(os.getpid()) or not count.isdecimal():
-        return found
-    for index in range(int(count)):
-        name = names[index] if index < len(names) else "unknown"
-        found.setdefault(name, []).append(_adopt(FIRST_DESCRIPTOR + index, name))
-    return found
+        return {}
+    names += ["unknown"] * int(count)
+    return _adopt_all((names[index], FIRST_DESCRIPTOR + index) for index in range(int(count)))
 
 
 def inherited_from_before() -> Inherited:
     """Take the sockets that the process before this one hands over, by place."""
+    return _adopt_all(json.loads(os.environ.pop(HAND_OVER, "[]")))
+
+
+def _adopt_all(entries: Iterable[tuple[str, int]]) -> Inherited:
+    """Take descriptors, by name. Raises InputError, with none of them left open."""
     found: Inherited = {}
-    for place, number in json.loads(os.environ.pop(HAND_OVER, "[]")):
-        found.setdefault(place, []).append(_adopt(number, place))
+    try:
+        for name, number in entries:
+            found.setdefault(name, []).append(_adopt(number, name))
+    except BaseException:
+        let_go(found)
+        raise
     return found
+
+
+def let_go(inherited: Inherited) -> None:
+    """Close what is left."""
+    for sockets in inherited.values():
+        for sock in sockets:
+            sock.close()
+    inherited.clear()
 
 
 def handed_over(listeners: list[Listener]) -> tuple[str, list[int]]:
@@ -112,7 +127,6 @@ def _place_in(settings: ListenerSettings) -> str:
 def _adopt(number: int, name: str) -> socket.socket:
     try:
         sock = socket.socket(fileno=number)
-        sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
         raise InputError(
             f"The socket {name} was handed over as descriptor {number}, which is no socket: {error.strerror}."
@@ -145,11 +159,9 @@ def open_all(settings: Settings, from_systemd: Inherited, from_before: Inherited
         raise
     finally:
         for left in (from_systemd, from_before):
-            for name, sockets in left.items():
+            for name in left:
                 _log.warning("The socket %s was handed over, and no listener is for it.", name)
-                for sock in sockets:
-                    sock.close()
-            left.clear()
+            let_go(left)
     return listeners
 
 

@@ -113,6 +113,8 @@ class Service:
             self._announce(connections)
             await self._serve(connections)
         finally:
+            if parent is not None and self._heritage is None:
+                parent.sock.close()
             await self._clean_up()
 
     def _start(self, parent: _Parent | None) -> Connections:
@@ -123,9 +125,7 @@ class Service:
         _raise_descriptors(settings)
         if settings.web.metrics_from or settings.web.metrics_from_unix:
             _metrics.require()
-        self._listeners = _listeners.open_all(
-            settings, _listeners.inherited_from_systemd(), _listeners.inherited_from_before()
-        )
+        self._listeners = _open_listeners(settings)
         self._audit = _open_audit(settings)
         self._asking = Asking(told=self._told)
         self._directory = self._make_directory(settings)
@@ -421,6 +421,16 @@ def step_aside() -> None:
         os._exit(0)
     if "WATCHDOG_PID" in os.environ:
         os.environ["WATCHDOG_PID"] = str(os.getpid())
+
+
+def _open_listeners(settings: Settings) -> list[Listener]:
+    from_systemd = _listeners.inherited_from_systemd()
+    try:
+        from_before = _listeners.inherited_from_before()
+    except BaseException:
+        _listeners.let_go(from_systemd)
+        raise
+    return _listeners.open_all(settings, from_systemd, from_before)
 
 
 def _open_audit(settings: Settings) -> AuditLog:

@@ -116,6 +116,18 @@ def test_what_is_handed_over_has_to_listen(monkeypatch: pytest.MonkeyPatch) -> N
         os.close(number)
 
 
+def test_one_that_can_not_be_taken_leaves_none_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed = socket.create_server(("127.0.0.1", 0)).detach()
+    reading, writing = os.pipe()
+    monkeypatch.setenv(_listeners.HAND_OVER, json.dumps([["web", handed], ["other", reading]]))
+    with pytest.raises(InputError, match="which is no socket"):
+        _listeners.inherited_from_before()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(handed)
+    for number in (reading, writing):
+        os.close(number)
+
+
 def test_a_failure_leaves_nothing_open(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(InputError):

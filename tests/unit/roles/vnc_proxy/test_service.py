@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -19,7 +20,8 @@ from typing import Any, NamedTuple
 import jwt
 import pytest
 
-from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy import __main__
+from ansible_collections.kvmops.console.plugins.module_utils._errors import InputError
+from ansible_collections.kvmops.console.roles.vnc_proxy.files.kvmops_vnc_proxy import __main__, _listeners, _service
 from ansible_collections.kvmops.console.tests.unit.roles.vnc_proxy.serving import (
     MODULE,
     NOBODY_ASKED,
@@ -119,6 +121,33 @@ def test_what_keeps_it_from_starting_is_one_sentence(
     assert (found.status, found.out) == (2, "")
     assert sentence in found.errors
     assert len(found.errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("fails", ["audit", "hand-over"])
+def test_what_cannot_start_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    """Neither what leads to the process before it, nor what that and systemd have handed over."""
+    config = tmp_path / "config.json"
+    audit = {"audit": {"file": "/none/audit"}} if fails == "audit" else {}
+    listener = {"kind": "web", "systemd": "web", "name": "web"}
+    config.write_text(json.dumps({"listeners": [listener], "users": NOBODY_ASKED, **audit}))
+    before, after = socket.socketpair()
+    handed = socket.create_server(("127.0.0.1", 0))
+    monkeypatch.setattr(_listeners, "FIRST_DESCRIPTOR", handed.detach())
+    for name, value in {
+        "LISTEN_PID": str(os.getpid()),
+        "LISTEN_FDS": "1",
+        "LISTEN_FDNAMES": "web",
+        _service.PARENT: str(after.detach()),
+        _listeners.HAND_OVER: "[]" if fails == "audit" else json.dumps([["web", 100_000]]),
+    }.items():
+        monkeypatch.setenv(name, value)
+    with before:
+        with pytest.raises(InputError):
+            asyncio.run(_service.Service(str(config)).run())
+        before.settimeout(SECONDS)
+        assert before.recv(1) == b""
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(_listeners.FIRST_DESCRIPTOR)
 
 
 def test_its_exit_status_when_it_cannot_start(tmp_path: Path) -> None:
