@@ -19,7 +19,7 @@ import pytest
 
 from ansible_collections.kvmops.console.plugins.module_utils import _novnc_pages, _novnc_patch
 from ansible_collections.kvmops.console.tests.browser.novnc import sources
-from ansible_collections.kvmops.console.tests.integration.novnc.booted import Booted, systemd, until
+from ansible_collections.kvmops.console.tests.integration.booted import Booted, systemd, until
 from ansible_collections.kvmops.console.tests.lab.kvmlab import Lab
 
 COLLECTIONS = Path(next(iter(ansible_collections.__path__))).parent

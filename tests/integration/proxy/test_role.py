@@ -23,7 +23,7 @@ import ansible_collections
 import pytest
 import yaml
 
-from ansible_collections.kvmops.console.tests.integration.novnc.booted import Booted, systemd, until
+from ansible_collections.kvmops.console.tests.integration.booted import Booted, systemd, until
 from ansible_collections.kvmops.console.tests.lab.kvmlab import FIXED_QEMU, Lab, domain_xml
 
 websocket = pytest.importorskip("websocket", reason="websocket-client is not installed")
