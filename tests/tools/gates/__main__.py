@@ -19,7 +19,7 @@ from .gate import bare_environment
 def _packages(*, lab: bool) -> None:
     browser = lab and tree.has("tests/browser")
     host.install(
-        (*host.TOOL_PACKAGES, *(host.LAB_PACKAGES if lab else ()), *(host.browser_packages() if browser else ()))
+        (*host.TOOL_PACKAGES, *(host.lab_packages() if lab else ()), *(host.browser_packages() if browser else ()))
     )
 
 

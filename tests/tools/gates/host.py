@@ -39,6 +39,18 @@ LAB_PACKAGES = (
 BROWSER_PACKAGES = ("chromium", "gvncviewer", "xvfb", "xdotool")
 
 
+POLKIT_PACKAGES = ("dbus", "polkitd")
+OLD_POLKIT = ("bullseye", "focal", "jammy")
+"""Distributions whose polkit reads no rules in JavaScript."""
+
+
+def lab_packages(system: Path = Path("/etc/os-release")) -> tuple[str, ...]:
+    """What the tests on real hypervisors need."""
+    told = system.read_text(encoding="utf-8").splitlines()
+    old = any(f"VERSION_CODENAME={name}" in told for name in OLD_POLKIT)
+    return LAB_PACKAGES if old else (*LAB_PACKAGES, *POLKIT_PACKAGES)
+
+
 def browser_packages() -> tuple[str, ...]:
     """What the tests in a browser need; npm comes with some packages of Node.js, which conflict with Debian's own."""
     return BROWSER_PACKAGES if shutil.which("npm") else (*BROWSER_PACKAGES, "npm")
