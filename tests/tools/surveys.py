@@ -64,6 +64,7 @@ NOT_FLEET = {
     "fleet_hosts": LIMIT,
     "fleet_uri": HOST,
     "fleet_exclude": GUARD,
+    "fleet_domain_facts": "goes with an inventory that has domains as hosts: that has it",
     "fleet_report_dir": GONE,
     **NOT_PUBLISH,
 }
@@ -99,6 +100,7 @@ SURVEYS = {
             "fleet_state": "powerControl",
             "fleet_include_saved_states": "Change saved states, too",
             "fleet_force": "Enable it whatever QEMU does",
+            "fleet_managed": "What others manage",
             **SERIAL,
             **RESTART,
             **PROBE,
@@ -121,6 +123,7 @@ SURVEYS = {
             "fleet_state": INNER,
             "fleet_viewers_handle_pointer_change": "means nothing with the state that the playbook sets",
             "fleet_force": "means nothing with the state that the playbook sets",
+            "fleet_managed": "means nothing with the state that the playbook sets",
         },
     ),
     "screenshots": Survey(
