@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import typing as t
 from collections import Counter
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime, timezone
 from os.path import lexists
 
@@ -290,8 +290,10 @@ class Auditor:
                 f"the VNC server of {domain.name} can only be asked on its host, with libvirt's full rights"
             )
         power_control = _domain_xml.has_effect(elements[index].get(_domain_xml.ATTRIBUTE))
-        # Over a connection of its own: a QEMU that hangs takes the connection that asked for it along.
-        with _libvirt.connect(self._connection.uri) as own:
+        # Over a connection of its own: a QEMU that hangs takes the connection that asked for it along. A driver in this
+        # very process has none to lose, and may start anew with each.
+        uri = self._connection.uri
+        with nullcontext(self._connection) if _libvirt.runs_here(uri) else _libvirt.connect(uri) as own:
             apart = domain._replace(handle=_libvirt.find(own, domain.uuid))
             return _qemu_facts.ask_descriptor(_libvirt.graphics_socket(apart, index), power_control)
 
