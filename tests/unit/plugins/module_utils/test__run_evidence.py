@@ -12,6 +12,8 @@ import pytest
 
 pytest.importorskip("libvirt", reason="libvirt's bindings are not installed for this Python")
 
+from ansible_collections.kvmops.console.plugins.module_utils import _libvirt
+from ansible_collections.kvmops.console.plugins.module_utils._run import _evidence
 from ansible_collections.kvmops.console.plugins.module_utils._run._evidence import Evidence
 
 OLD = ("20260101T000000.000000Z", "20260102T000000.000000Z", "20260103T000000.000000Z")
@@ -54,4 +56,13 @@ def test_nothing_else_is_touched(folder: Path, tmp_path_factory: pytest.TempPath
 
 def test_folder_that_is_not_there(tmp_path: Path) -> None:
     Evidence("test:///default", str(tmp_path / "none")).prune(1)
+    assert runs(tmp_path) == []
+
+
+def test_host_where_nobody_may_take_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_evidence, "host_allows", lambda: False)
+    with _libvirt.connect("test:///default") as connection:
+        domains = connection.domains()
+        taken = Evidence("test:///default", str(tmp_path)).take(domains, _evidence.BEFORE)
+    assert taken == [{"skipped": "its owner lets nobody see its screen"}] * len(domains) != []
     assert runs(tmp_path) == []
