@@ -155,6 +155,8 @@ def manager_of(root: _Element) -> Manager | None:
     spaces = [str(element.tag)[1:].partition("}")[0] for element in elements if str(element.tag).startswith("{")]
     product = _product(root)
     description = child_value(root, "description") or ""
+    if not (spaces or product or description):
+        return None
     return next((one for one in MANAGERS if _left_a_trace(one, spaces, product, description)), None)
 
 
@@ -181,13 +183,14 @@ def _told(elements: t.Sequence[_Element]) -> str | None:
 
 
 def _product(root: _Element) -> str | None:
-    entries = root.iterfind("sysinfo/system/entry")
+    sysinfo = root.find("sysinfo")
+    entries = [] if sysinfo is None else sysinfo.iterfind("system/entry")
     return next((entry.text for entry in entries if entry.get("name") == "product"), None)
 
 
 def _left_a_trace(manager: Manager, spaces: t.Sequence[str], product: str | None, description: str) -> bool:
-    if any(space.startswith(known) for space in spaces for known in manager.namespaces):
-        return True
+    if manager.namespaces:
+        return any(space.startswith(manager.namespaces) for space in spaces)
     if manager.description is not None:
         begins, ends = manager.description
         return description.startswith(begins) and description.endswith(ends)
