@@ -429,10 +429,10 @@ def test_process_is_named_by_its_start_too(connection: Connection, tmp_path: Pat
     (proc / "42" / "stat").write_text(f"42 (a) b) S {fields}\n")
     assert _domain_power.process_of(connection, "web", uuid, proc) == _domain_power.Process(42, 22)
     assert _domain_power.process_of(connection, "web", "another", proc) is None
-    (proc / "42" / "stat").unlink()
-    assert _domain_power.process_of(connection, "web", uuid, proc) is None
     away = Connection(connection.handle, "qemu+ssh://kvm-1/system", False)
     assert _domain_power.process_of(away, "web", uuid, proc) is None
+    (proc / "42" / "stat").unlink()
+    assert _domain_power.process_of(connection, "web", uuid, proc) is None
 
 
 def test_identity_keeps_to_what_could_be_seen_first(connection: Connection) -> None:
