@@ -6,9 +6,18 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from ansible_collections.kvmops.console.plugins.plugin_utils._fetch_pictures import FetchPictures
+
+USUAL = "qemu:///system"
 
 
 class ActionModule(FetchPictures):
     MODULE = "kvmops.console.domain_screenshot"
     RECORDS = "domains"
+
+    def source(self) -> str:
+        """Nothing for the usual connection; else what stands for its URI, for another may have domains so called."""
+        uri = str(self._task.args.get("uri") or USUAL)
+        return "" if uri == USUAL else hashlib.sha256(uri.encode()).hexdigest()[:8]

@@ -15,6 +15,7 @@ from ansible_collections.kvmops.console.plugins.plugin_utils._fetch_pictures imp
 class ActionModule(FetchPictures):
     MODULE = "kvmops.console.incus_screenshot"
     RECORDS = "instances"
+    SOURCE = "incus"
 
     def called(self, record: dict[str, t.Any]) -> str:
         return file_name(str(record["project"]), str(record["name"]))

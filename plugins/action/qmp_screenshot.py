@@ -12,3 +12,4 @@ from ansible_collections.kvmops.console.plugins.plugin_utils._fetch_pictures imp
 class ActionModule(FetchPictures):
     MODULE = "kvmops.console.qmp_screenshot"
     RECORDS = "machines"
+    SOURCE = "qmp"

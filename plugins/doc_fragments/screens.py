@@ -59,6 +59,9 @@ options:
   fetch_to:
     description:
       - A folder on the controller that the pictures are brought to, in one transfer, as C(HOST/NAME.png).
+      - Where the machines are not those of the host's usual libvirt (C(qemu:///system)), the file's name tells them
+        apart from others that are called the same, as C(NAME~incus.png), C(NAME~qmp.png), or with eight digits that
+        stand for the URI of libvirt.
     type: path
   history:
     description:

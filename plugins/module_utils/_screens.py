@@ -134,9 +134,12 @@ def safe_name(name: str) -> str:
     return f"{plain or '_'}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 
-def file_stem(name: str, head: int) -> str:
-    """The name of a picture's file, without its ending; no name has a tilde, so that no two screens share a file."""
-    return safe_name(name) + (f"~{head}" if head else "")
+def file_stem(name: str, head: int, source: str = "") -> str:
+    """The name of a picture's file, without its ending; no name has a tilde, so that no two screens share a file.
+
+    `source` tells machines of one name apart: where they come from, in letters and digits; nothing for the usual one.
+    """
+    return safe_name(name) + (f"~{source}" if source else "") + (f"~{head}" if head else "")
 
 
 # --- One picture ------------------------------------------------------------------------------------------------------

@@ -15,11 +15,13 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import copy
 import hashlib
 import os
 import threading
 import time
 import typing as t
+import uuid
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
@@ -27,6 +29,7 @@ from ansible.utils.path import makedirs_safe
 
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 from ansible_collections.kvmops.console.plugins.module_utils._files import read_whole, write_whole
+from ansible_collections.kvmops.console.plugins.module_utils._run import _progress
 from ansible_collections.kvmops.console.plugins.module_utils._screens import file_stem, safe_name
 
 PAUSE = 10.0
@@ -40,6 +43,8 @@ class FetchPictures(ActionBase):  # type: ignore[misc, unused-ignore]
 
     MODULE = ""
     RECORDS = ""
+    SOURCE = ""
+    """Part of the files' names: other modules may bring pictures of machines that are called the same."""
     TRANSFERS_FILES = False
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
@@ -47,7 +52,10 @@ class FetchPictures(ActionBase):  # type: ignore[misc, unused-ignore]
         variables = task_vars or {}
         result: dict[str, t.Any] = super().run(tmp, variables)
         host = str(variables.get("inventory_hostname", "host"))
-        with still_at_work(self._display.display, f"{host}: {_doing(self._task.args)}"):
+        progress = f"/tmp/.kvmops-console-{uuid.uuid4().hex}"  # a new file of the host's, under a name nobody guesses
+        self._task.environment = [*_listed(self._task.environment), {_progress.VARIABLE: progress}]
+        doing = f"{host}: {_doing(self._task.args)}"
+        with still_at_work(self._display.display, doing, lambda: self._far(progress)):
             result.update(self._execute_module(module_name=self.MODULE, task_vars=variables))
         folder = self._task.args.get("fetch_to")
         if folder:
@@ -58,9 +66,23 @@ class FetchPictures(ActionBase):  # type: ignore[misc, unused-ignore]
                 raise AnsibleActionFail(str(e)) from e
         return result
 
+    def _far(self, progress: str) -> str | None:
+        """How far the module has come, as far as that can be seen: by a connection of its own beside the module's."""
+        beside = copy.copy(self)
+        beside._connection = copy.copy(self._connection)
+        try:
+            return _progress.told(str(beside._low_level_execute_command(f"cat {progress}").get("stdout")))
+        except Exception:  # pylint: disable=broad-exception-caught
+            # Whatever is the matter with that connection, the module's will tell.
+            return None
+
     def called(self, record: dict[str, t.Any]) -> str:
         """What the pictures of a machine are called: by its name, unless there can be two of that name."""
         return str(record["name"])
+
+    def source(self) -> str:
+        """Where the machines are, as part of the files' names."""
+        return self.SOURCE
 
     def _bring_home(self, records: list[dict[str, t.Any]], home: str) -> bool:
         """Whether any file is new or another than before. In check mode nothing is written."""
@@ -70,12 +92,15 @@ class FetchPictures(ActionBase):  # type: ignore[misc, unused-ignore]
                 content = screen.pop("content", None)
                 if content is None:
                     continue
-                path = os.path.join(home, f"{file_stem(self.called(record), int(screen['head']))}.png")
+                path = os.path.join(home, f"{self._stem(record, int(screen['head']))}.png")
                 new = self._keep(path, _picture(content, screen, str(record["name"])))
                 record["changed"] = record.get("changed", False) or new
                 screen["fetched_to"] = path
                 changed = changed or new
         return changed
+
+    def _stem(self, record: dict[str, t.Any], head: int) -> str:
+        return file_stem(self.called(record), head, self.source())
 
     def _keep(self, path: str, data: bytes) -> bool:
         if read_whole(path) == data:
@@ -86,15 +111,22 @@ class FetchPictures(ActionBase):  # type: ignore[misc, unused-ignore]
         return True
 
 
+def _listed(environment: t.Any) -> list[t.Any]:
+    return environment if isinstance(environment, list) else [environment]
+
+
 @contextlib.contextmanager
-def still_at_work(say: t.Callable[[str], None], doing: str) -> t.Iterator[None]:
-    """Say every PAUSE seconds what goes on, and since when: one call to a module is silent until its end."""
+def still_at_work(
+    say: t.Callable[[str], None], doing: str, how_far: t.Callable[[], str | None] = lambda: None
+) -> t.Iterator[None]:
+    """Say every PAUSE seconds what goes on, how far it is, and since when: a module itself is silent until its end."""
     done = threading.Event()
 
     def speak() -> None:
         began = time.monotonic()
         while not done.wait(PAUSE):
-            say(f"{doing}, {time.monotonic() - began:.0f} s so far")
+            far = how_far()
+            say(f"{doing}, {f'{far} done, ' if far else ''}{time.monotonic() - began:.0f} s so far")
 
     thread = threading.Thread(target=speak, daemon=True)
     thread.start()
@@ -102,7 +134,7 @@ def still_at_work(say: t.Callable[[str], None], doing: str) -> t.Iterator[None]:
         yield
     finally:
         done.set()
-        thread.join()
+        thread.join(PAUSE)
 
 
 def _doing(args: t.Mapping[str, t.Any]) -> str:

@@ -24,7 +24,8 @@ import pytest
 from ansible_collections.kvmops.console.tests.lab.kvmlab import Host
 
 SYSTEMD = "/lib/systemd/systemd"
-SECONDS = 60
+SECONDS = 180
+"""The bound of every wait: some ten times what the slowest takes."""
 
 PREPARE = """
 rm -rf /etc/systemd/system /lib/systemd/system/sysinit.target.wants /lib/systemd/system/local-fs.target.wants /etc/fstab

@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 
 from ansible_collections.kvmops.console.plugins.module_utils._incus_names import file_name
 from ansible_collections.kvmops.console.plugins.module_utils._screen_kind import KINDS, UNKNOWN
+from ansible_collections.kvmops.console.plugins.module_utils._screens import file_stem
 from ansible_collections.kvmops.console.plugins.plugin_utils._report.model import (
     Json,
     Shape,
@@ -32,8 +33,10 @@ from ansible_collections.kvmops.console.plugins.plugin_utils._report.model impor
 
 SCHEMA_VERSION = 1
 
-RECORDS = ("domains", "instances", "machines")
-"""The keys under which the screenshot modules return their machines."""
+LIBVIRT, INCUS, QMP = "libvirt", "incus", "qmp"
+SOURCES = {"domains": LIBVIRT, "instances": INCUS, "machines": QMP}
+"""Where machines come from, by the keys under which the screenshot modules return them."""
+_SPOKEN = {LIBVIRT: "libvirt", INCUS: "Incus", QMP: "QMP"}
 SEEN, FAILED, STALE, OFF, PRIVATE = "seen", "failed", "stale", "off", "private"
 STATUSES = (FAILED, STALE, SEEN, OFF, PRIVATE)
 """Of screens: pictured now; not pictured for an error; as it was before its host fell silent; off; not to be seen."""
@@ -58,16 +61,21 @@ def build(results: t.Iterable[tuple[str, t.Any]], previous: t.Any, *, title: str
         of_host.setdefault(text(name) or "(unnamed)", []).append(result)
     for name, some in of_host.items():
         outcomes = _outcomes(some)
-        troubles = [outcome for outcome in outcomes if outcome[0] != "ok"]
-        messages = [outcome[1] for outcome in troubles if outcome[1]]
+        silent = any(outcome.records is None for outcome in outcomes)
+        troubles = [outcome for outcome in outcomes if outcome.status != "ok"]
+        messages = [outcome.message for outcome in troubles if outcome.message]
         hosts.append(
-            {"name": name, "status": troubles[0][0] if troubles else "ok", "message": " ".join(messages) or None}
+            {"name": name, "status": troubles[0].status if troubles else "ok", "message": " ".join(messages) or None}
         )
         earlier = [screen for screen in before if screen["host"] == name]
+        naming = _Naming(outcomes, earlier if silent else [])
         seen = [
-            screen for outcome in outcomes for record in outcome[2] or () for screen in _machine(name, record, earlier)
+            screen
+            for outcome in outcomes
+            for record in outcome.records or ()
+            for screen in _machine(name, record, naming.name(record, outcome.source), outcome.source, earlier)
         ]
-        if any(outcome[2] is None for outcome in outcomes):
+        if silent:
             told = {screen["name"] for screen in seen}
             lost = [screen for screen in earlier if screen["name"] not in told]
             seen += [{**screen, "status": _when_silent(screen), "note": None} for screen in lost]
@@ -118,8 +126,40 @@ def remembered(about: t.Mapping[str, t.Any]) -> Json:
     return pick(about, {key: _SCREEN[key] for key in _REMEMBERED})
 
 
-Outcome = tuple[str, t.Optional[str], t.Optional[list[t.Mapping[str, t.Any]]]]
-"""A host's status, the sentence that goes with it, and the records of its machines, None where it told of none."""
+class Outcome(t.NamedTuple):
+    """A host's status, the sentence that goes with it, and its machines' records, None where it told of none."""
+
+    status: str
+    message: str | None
+    records: list[t.Mapping[str, t.Any]] | None
+    source: str = LIBVIRT
+
+
+class _Naming:
+    """What the machines of one host are called on the wall: by their names, unless others are called so, too.
+
+    Then the usual one keeps it: libvirt's before Incus's, that before a QEMU's on its own, and else the one told first.
+    """
+
+    def __init__(self, outcomes: t.Iterable[Outcome], earlier: t.Iterable[Json]) -> None:
+        self._taken: dict[str, set[str]] = {source: set() for source in SOURCES.values()}
+        self._owners: dict[str, str | None] = {}
+        for screen in earlier:
+            self._taken[screen["source"]].add(screen["name"])
+        for outcome in outcomes:
+            self._taken[outcome.source].update(map(_called, outcome.records or ()))
+
+    def name(self, record: t.Mapping[str, t.Any], source: str) -> str:
+        name, uuid = _called(record), text(record.get("uuid"))
+        for before in SOURCES.values():
+            if before == source:
+                break
+            if name in self._taken[before]:
+                name = f"{name} ({_SPOKEN[source]})"
+                break
+        if uuid and self._owners.setdefault(name, uuid) != uuid:
+            name = f"{name} ({uuid})"
+        return name
 
 
 def _outcomes(results: t.Sequence[t.Any]) -> list[Outcome]:
@@ -130,16 +170,18 @@ def _outcomes(results: t.Sequence[t.Any]) -> list[Outcome]:
 
 def _outcome(result: t.Any) -> Outcome:
     if not isinstance(result, t.Mapping):
-        return "missing", "The host has no result: the task that takes the pictures did not run there.", None
+        return Outcome("missing", "The host has no result: the task that takes the pictures did not run there.", None)
     message = text(result.get("msg"))
     if result.get("unreachable"):
-        return "unreachable", message or "Ansible could not reach the host.", None
-    records = next((_mappings(result[key]) for key in RECORDS if isinstance(result.get(key), t.Sequence)), None)
+        return Outcome("unreachable", message or "Ansible could not reach the host.", None)
+    key = next((key for key in SOURCES if isinstance(result.get(key), t.Sequence)), None)
+    records, source = (_mappings(result[key]), SOURCES[key]) if key else (None, LIBVIRT)
     if result.get("failed"):
-        return "failed", message or "The task failed and gave no reason.", records
+        return Outcome("failed", message or "The task failed and gave no reason.", records, source)
     if records is None:
-        return "missing", message or "The task that takes the pictures was skipped, or returned no machines.", None
-    return "ok", None, records
+        words = "The task that takes the pictures was skipped, or returned no machines."
+        return Outcome("missing", message or words, None)
+    return Outcome("ok", None, records, source)
 
 
 def _when_silent(screen: Json) -> str:
@@ -147,11 +189,13 @@ def _when_silent(screen: Json) -> str:
     return STALE if screen["status"] in (SEEN, FAILED, STALE) else str(screen["status"])
 
 
-def _machine(host: str, record: t.Mapping[str, t.Any], earlier: list[Json]) -> list[Json]:
+def _machine(host: str, record: t.Mapping[str, t.Any], name: str, source: str, earlier: list[Json]) -> list[Json]:
     """A machine's screens, at least one."""
     base = {
         "host": host,
-        "name": _called(record),
+        "name": name,
+        "source": source,
+        "files": file_stem(_called(record), 0, "" if source == LIBVIRT else source),
         "uuid": text(record.get("uuid")),
         "state": text(record.get("state")),
     }
@@ -230,6 +274,8 @@ _REMEMBERED = ("captured_at", "sha256", "width", "height", "kind", "reason", "te
 _SCREEN: Shape = {
     "host": lambda value: text(value) or "(unnamed)",
     "name": lambda value: text(value) or "(unnamed)",
+    "source": one_of(tuple(SOURCES.values()), LIBVIRT),
+    "files": text,
     "uuid": text,
     "head": lambda value: max(number(value) or 0, 0),
     "state": text,

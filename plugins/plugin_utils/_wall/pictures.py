@@ -206,7 +206,8 @@ class _Work:
         self.histories[key_of(screen)] = []
         self.removals.update(filter(os.path.lexists, [os.path.dirname(folder_of(self._root, (host, name, 0)))]))
         pictures = os.path.join(self._root, "pictures", safe_name(host))
-        own = re.compile(re.escape(safe_name(name)) + r"(~\d+)?\.png")
+        # Of every connection and head.
+        own = re.compile(re.escape(screen["files"] or safe_name(name)) + r"(~[0-9a-f]{8})?(~\d+)?\.png")
         with contextlib.suppress(OSError):
             self.removals |= {os.path.join(pictures, file) for file in os.listdir(pictures) if own.fullmatch(file)}
 

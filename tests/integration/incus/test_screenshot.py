@@ -323,7 +323,7 @@ def test_playbook_brings_the_pictures_home(site: Any, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     home = tmp_path / "home/localhost"
-    assert sorted(path.name for path in home.iterdir()) == ["blog_web.png", "web.png"]
+    assert sorted(path.name for path in home.iterdir()) == ["blog_web~incus.png", "web~incus.png"]
     shots = json.loads((tmp_path / "shots").read_text(encoding="utf-8"))
     assert shots["changed"]
     for record in shots["instances"]:

@@ -43,4 +43,5 @@ def test_playbook(site: Any, tmp_path: Path) -> None:
     assert [host["status"] for host in wall["hosts"]] == ["ok"]
     assert {screen["name"]: screen["status"] for screen in wall["screens"]} == {"web": "seen", "blog_web": "seen"}
     assert {screen["capture"] for screen in wall["screens"]} == {"incus"}
-    assert sorted(path.name for path in (tmp_path / "wall/pictures/localhost").iterdir()) == ["blog_web.png", "web.png"]
+    pictures = tmp_path / "wall/pictures/localhost"
+    assert sorted(path.name for path in pictures.iterdir()) == ["blog_web~incus.png", "web~incus.png"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The wall of real screens: the playbook over real SSH, and the role that keeps it up to date."""
+"""The wall of real screens: the playbook over real SSH, and the role that has a real systemd keep it up to date."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ import ansible_collections
 import pytest
 
 from ansible_collections.kvmops.console.plugins.module_utils import _image
-from ansible_collections.kvmops.console.tests.lab.kvmlab import FIXED_QEMU
+from ansible_collections.kvmops.console.tests.integration.booted import Booted, systemd, until
+from ansible_collections.kvmops.console.tests.integration.conftest import Hypervisor
+from ansible_collections.kvmops.console.tests.lab.kvmlab import FIXED_QEMU, Host, Lab
 
 COLLECTIONS = Path(next(iter(ansible_collections.__path__))).parent
 ANSIBLE_PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
@@ -101,8 +103,8 @@ def test_playbook(hypervisor: Any, machines: None, tmp_path: Path) -> None:
     assert re.search(r"it-domains +: .*failed=0", first.stdout), first.stdout
 
     pictures = wall / "pictures/it-domains"
-    assert sorted(path.name for path in pictures.iterdir()) == ["a-on.png", "lone.png"]
-    assert _image.check_png((pictures / "lone.png").read_bytes()) == (640, 480)
+    assert sorted(path.name for path in pictures.iterdir()) == ["a-on.png", "lone~qmp.png"]
+    assert _image.check_png((pictures / "lone~qmp.png").read_bytes()) == (640, 480)
     page = (wall / "index.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg;base64,") == 2
     assert (wall / "machines/it-domains/lone.html").exists()
@@ -119,82 +121,87 @@ def test_playbook(hypervisor: Any, machines: None, tmp_path: Path) -> None:
     assert list((wall / "history/it-domains/lone/0").glob("*.png"))
 
 
-# What ansible's systemd_service asks and is told, and what it has systemd do.
-SYSTEMCTL = """\
-#!/bin/sh
-echo "$@" >>/srv/systemctl
-case $1 in
-  show) printf 'LoadState=loaded\\nActiveState=inactive\\nSubState=dead\\nUnitFileState=disabled\\n' ;;
-  is-enabled) echo disabled; exit 1 ;;
-esac
-"""
-
-
-@pytest.fixture
-def systemd(hypervisor: Any) -> Iterator[None]:
-    """A host of the lab has no systemd running: one that notes what is asked of it. Only that host sees it."""
-    host = hypervisor.host
-    real = host.exec("sh", "-c", "readlink -f $(command -v systemctl || echo /usr/bin/systemctl)").stdout.strip()
-    host.exec("sh", "-ec", f"test ! -e {real} || mv {real} {real}.real; cat >{real}; chmod 755 {real}", stdin=SYSTEMCTL)
-    host.exec("sh", "-ec", "mkdir -p /run/systemd/system; rm -rf /srv/systemctl /srv/wall /etc/kvmops-console")
-    yield
-    host.exec("sh", "-ec", f"rm -rf {real} /run/systemd/system; test ! -e {real}.real || mv {real}.real {real}")
-
-
 ROLE = """\
 - hosts: all
   gather_facts: false
   roles:
     - role: kvmops.console.console_wall
 """
+UNITS = ("kvmops-console-wall.timer", "kvmops-console-wall.service")
 
 
-def test_role(hypervisor: Any, systemd: None, tmp_path: Path) -> None:
-    hypervisor.put("a-on", emulator=FIXED_QEMU, running=True)
-    host = hypervisor.host
-    local = f"localhost ansible_connection=local ansible_python_interpreter={sys.executable}\n"
-    host.exec("sh", "-c", "cat >/srv/hypervisors", stdin=local)
-    variables = {
-        "console_wall_dir": "/srv/wall",
-        "console_wall_metrics": "/srv/metrics/screens.prom",
-        "console_wall_inventory": "/srv/hypervisors",
-        "console_wall_interval": 30,
-        "console_wall_title": 'Screens: it\'s 100 % "ours"',
-        "console_wall_history": {"keep": 3, "keep_for": 60, "max_bytes": 1000000},
-        "console_wall_ansible_playbook": str(ANSIBLE_PLAYBOOK),
-        "console_wall_collections_path": str(COLLECTIONS),
-    }
-    (tmp_path / "role.yml").write_text(ROLE, encoding="utf-8")
-    words = ["role.yml", "-e", json.dumps(variables), "-e", f"ansible_python_interpreter={sys.executable}"]
-    done = play(tmp_path, host.inventory(), *words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    asked = host.exec("cat", "/srv/systemctl").stdout.splitlines()
-    assert "enable kvmops-console-wall.timer" in asked
-    assert "start kvmops-console-wall.timer" in asked
-    assert asked.index("daemon-reload") < asked.index("start kvmops-console-wall.timer")
+class Keeper:
+    """A host on which systemd keeps the wall of its own domains up to date."""
 
-    units = [f"/etc/systemd/system/kvmops-console-wall.{kind}" for kind in ("timer", "service")]
-    if shutil.which("systemd-analyze"):
-        host.exec("mkdir", "-p", "/srv/metrics")
-        judged = host.exec("systemd-analyze", "verify", "--man=no", *units, check=False)
-        assert (judged.returncode, judged.stdout, judged.stderr) == (0, "", "")
-    timer, service = (host.exec("cat", unit).stdout for unit in units)
-    assert "OnUnitInactiveSec=30s\n" in timer
+    def __init__(self, host: Host, booted: Booted) -> None:
+        self.booted = booted
+        self.hypervisor = Hypervisor(host)
+        self.wall = host.root / "srv/wall"
+        self.metrics = host.root / "srv/metrics/screens.prom"
+        self.metrics.parent.mkdir(parents=True)
+        # Where it is installed; the service sees nobody's /tmp.
+        for part in ("meta", "playbooks", "plugins", "roles"):
+            here = f"ansible_collections/kvmops/console/{part}"
+            shutil.copytree(COLLECTIONS / here, host.root / "srv/collections" / here)
+        local = f"localhost ansible_connection=local ansible_python_interpreter={sys.executable}\n"
+        (host.root / "srv/hypervisors").write_text(local, encoding="utf-8")
+        (host.root / "srv/role.yml").write_text(ROLE, encoding="utf-8")
 
-    # What the timer would have systemd run.
-    (command,) = re.findall(r"^ExecStart=(.*)$", service, re.MULTILINE)
-    (path,) = re.findall(r"^Environment=(ANSIBLE_COLLECTIONS_PATH=.*)$", service, re.MULTILINE)
-    host.exec("env", path, "ANSIBLE_HOME=/srv/ansible", *shlex.split(command), seconds=300)
-    wall = host.root / "srv/wall"
-    _hosts, screens = read(wall)
-    assert screens["a-on"]["status"] == "seen"
-    assert "<title>Screens: it&#39;s 100 % &#34;ours&#34;</title>" in (wall / "index.html").read_text(encoding="utf-8")
-    gauges = metrics((host.root / "srv/metrics/screens.prom").read_text(encoding="utf-8"))
-    assert gauges["screen_up"] == {'host="localhost",domain="a-on",head="0"': 1}
+    def play(self, **more: object) -> str:
+        """Have the role done on the host; what Ansible says."""
+        variables = {
+            "console_wall_dir": "/srv/wall",
+            "console_wall_metrics": "/srv/metrics/screens.prom",
+            "console_wall_inventory": "/srv/hypervisors",
+            "console_wall_interval": 1,
+            "console_wall_title": 'Screens: it\'s 100 % "ours"',
+            "console_wall_history": {"keep": 3, "keep_for": 60, "max_bytes": 1000000},
+            "console_wall_ansible_playbook": str(ANSIBLE_PLAYBOOK),
+            "console_wall_collections_path": "/srv/collections",
+            **more,
+        }
+        env = {"ANSIBLE_HOME": "/srv/ansible", "ANSIBLE_COLLECTIONS_PATH": "/srv/collections", "ANSIBLE_NOCOLOR": "1"}
+        words = [str(ANSIBLE_PLAYBOOK), "-i", "/srv/hypervisors", "/srv/role.yml", "-e", json.dumps(variables)]
+        done = self.booted.run(*words, env={**env, "ANSIBLE_PIPELINING": "1"})
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
-    again = play(tmp_path, host.inventory(), *words)
-    assert again.returncode == 0, again.stdout
-    gone = play(tmp_path, host.inventory(), *words, "-e", "console_wall_state=absent")
-    assert gone.returncode == 0, gone.stdout
-    assert host.exec("ls", "/etc/systemd/system").stdout.count("kvmops") == 0
-    assert (wall / "index.html").exists(), "the pictures stay"
+    def status(self, name: str) -> object:
+        """What the wall says of a machine; None while there is no wall."""
+        if not (self.wall / "wall.json").exists():
+            return None
+        return read(self.wall)[1][name]["status"]
+
+    def journal(self) -> str:
+        return self.booted.run("journalctl", "--no-pager", "--unit=kvmops-console-wall.*").stdout
+
+
+@pytest.fixture
+def keeper() -> Iterator[Keeper]:
+    # Its own host: systemd takes over much of it.
+    with Lab("it-wall") as lab, systemd(lab["it-wall"]) as booted:
+        yield Keeper(lab["it-wall"], booted)
+
+
+def test_role(keeper: Keeper) -> None:
+    domain = keeper.hypervisor.put("a-on", emulator=FIXED_QEMU, running=True)
+    keeper.play()
+    judged = keeper.booted.run(
+        "systemd-analyze", "verify", "--man=no", *(f"/etc/systemd/system/{one}" for one in UNITS)
+    )
+    assert (judged.returncode, judged.stdout, judged.stderr) == (0, "", "")
+    assert keeper.booted.tell("systemctl", "is-enabled", UNITS[0]) == "enabled\n"
+
+    # From here on nobody asks for anything.
+    until(lambda: keeper.status("a-on") == "seen", keeper.journal)
+    domain.destroy()
+    until(lambda: keeper.status("a-on") == "off", keeper.journal)
+    index = (keeper.wall / "index.html").read_text(encoding="utf-8")
+    assert "<title>Screens: it&#39;s 100 % &#34;ours&#34;</title>" in index
+    assert metrics(keeper.metrics.read_text(encoding="utf-8"))["screen_host_up"] == {'host="localhost"': 1}
+
+    assert "changed=0" in keeper.play()
+    keeper.play(console_wall_state="absent")
+    assert "kvmops" not in keeper.booted.tell("systemctl", "list-units", "--all", "--no-legend", "kvmops*.timer")
+    assert not any((keeper.booted.root / "etc/systemd/system" / unit).exists() for unit in UNITS)
+    assert (keeper.wall / "index.html").exists(), "the pictures stay"

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.kvmops.console.plugins.action import domain_screenshot, incus_screenshot, qmp_screenshot
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 from ansible_collections.kvmops.console.plugins.plugin_utils import _fetch_pictures
 from ansible_collections.kvmops.console.plugins.plugin_utils._fetch_pictures import FetchPictures, still_at_work
@@ -52,6 +53,26 @@ def test_a_picture_becomes_a_file_and_leaves_the_result(tmp_path: Path) -> None:
     again = [record()]
     assert Fetch()._bring_home(again, str(tmp_path / "kvm-1")) is False
     assert again[0]["changed"] is False
+
+
+@pytest.mark.parametrize(
+    ("plugin", "arguments", "name"),
+    [
+        (domain_screenshot, {}, "web-1.png"),
+        (domain_screenshot, {"uri": "qemu:///system"}, "web-1.png"),
+        (domain_screenshot, {"uri": "qemu+ssh://kvm-2/system"}, "web-1~797e5c99.png"),
+        (domain_screenshot, {"uri": "qemu+ssh://kvm-3/system"}, "web-1~4b3d85f2.png"),
+        (incus_screenshot, {}, "web-1~incus.png"),
+        (qmp_screenshot, {}, "web-1~qmp.png"),
+    ],
+)
+def test_machines_of_one_name_have_a_file_each(
+    tmp_path: Path, plugin: Any, arguments: dict[str, str], name: str
+) -> None:
+    action = plugin.ActionModule.__new__(plugin.ActionModule)
+    action._task = SimpleNamespace(check_mode=False, args=arguments)
+    action._bring_home([{**record(), "project": "default"}], str(tmp_path))
+    assert os.listdir(tmp_path) == [name]
 
 
 def test_check_mode_writes_nothing(tmp_path: Path) -> None:
@@ -96,6 +117,42 @@ def test_a_long_run_says_what_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
         assert twice.wait(60)
     assert threading.active_count() == before
     assert said[0] == "kvm-1: taking pictures, 0 s so far"
+
+
+def test_a_long_run_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fetch_pictures, "PAUSE", 0.001)
+    said: list[str] = []
+    spoken = threading.Event()
+
+    def say(words: str) -> None:
+        said.append(words)
+        spoken.set()
+
+    with still_at_work(say, "taking pictures", lambda: "12 of 200"):
+        assert spoken.wait(60)
+    assert said[0] == "taking pictures, 12 of 200 done, 0 s so far"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"stdout": "3\n.."}, "2 of 3"), ({"stdout": "", "rc": 1}, None), (OSError("the host is gone"), None)],
+)
+def test_how_far_is_asked_beside_the_module(given: Any, words: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, str]] = []
+
+    def ask(self: Any, command: str) -> Any:
+        asked.append((self._connection, command))
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    monkeypatch.setattr(Fetch, "_low_level_execute_command", ask)
+    action: Any = Fetch()
+    action._connection = SimpleNamespace()
+    assert action._far("/tmp/.kvmops-console-0") == words
+    ((connection, command),) = asked
+    assert command == "cat /tmp/.kvmops-console-0"
+    assert connection is not action._connection
 
 
 def test_a_short_run_is_silent_and_an_error_ends_it() -> None:

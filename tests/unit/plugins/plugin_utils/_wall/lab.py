@@ -55,11 +55,12 @@ class Lab:
         head: int = 0,
         at: str = "2026-11-20T11:59:58.250000Z",
         data: bytes | None = None,
+        source: str = "",
         **more: t.Any,
     ) -> Json:
         """A screen's record, with its picture where `fetch_to` would have put it."""
         data = data if data is not None else png(text or "", colour="#102030" if kind == "graphics" else "black")
-        path = self.folder / "pictures" / safe_name(host) / f"{file_stem(name, head)}.png"
+        path = self.folder / "pictures" / safe_name(host) / f"{file_stem(name, head, source)}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         return {

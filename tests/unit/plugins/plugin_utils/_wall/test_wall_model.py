@@ -128,6 +128,37 @@ def test_no_screen_is_there_twice() -> None:
     assert one(build(("h", {"domains": [running(), running(state="paused")]})))["state"] == "running"
 
 
+def named(wall: dict[str, t.Any]) -> dict[str, tuple[str, str]]:
+    return {screen["name"]: (screen["source"], screen["status"]) for screen in wall["screens"]}
+
+
+def test_machines_of_one_name() -> None:
+    results = [("h", {key: [running(), running(name=key)]}) for key in ("machines", "instances", "domains")]
+    wall = build(*results)
+    assert named(wall) == {
+        "a": ("libvirt", "seen"),
+        "a (Incus)": ("incus", "seen"),
+        "a (QMP)": ("qmp", "seen"),
+        "domains": ("libvirt", "seen"),
+        "instances": ("incus", "seen"),
+        "machines": ("qmp", "seen"),
+    }
+    # A name is kept for one that is not told of, and nobody else's pictures are taken for its.
+    again = build(("h", {"failed": True, "msg": "no libvirt"}), results[1], previous=wall)
+    assert named(again)["a"] == ("libvirt", "stale")
+    assert named(again)["a (Incus)"] == ("incus", "seen")
+    # It is free when there is no such machine any more.
+    assert named(build(("h", {"domains": []}), results[1], previous=wall)) == {
+        "a": ("incus", "seen"),
+        "instances": ("incus", "seen"),
+    }
+
+
+def test_domains_of_one_name_behind_two_connections() -> None:
+    wall = build(("h", {"domains": [running(uuid="1")]}), ("h", {"domains": [running(uuid="2"), running(uuid="1")]}))
+    assert named(wall) == {"a": ("libvirt", "seen"), "a (2)": ("libvirt", "seen")}
+
+
 def test_instances_of_two_projects() -> None:
     wall = build(("h", {"instances": [running(project="default"), running(project="web")]}))
     assert [screen["name"] for screen in wall["screens"]] == ["a", "web_a"]

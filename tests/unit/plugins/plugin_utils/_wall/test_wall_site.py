@@ -155,6 +155,22 @@ def test_what_may_not_be_seen_any_more_is_removed(lab: Lab) -> None:
     assert "minute" not in "".join(path.read_text("utf-8") for path in lab.folder.rglob("*.html"))
 
 
+def test_machines_of_one_name_share_nothing(lab: Lab) -> None:
+    usual = lab.domain("h", "a", "text", "of libvirt")
+    other = lab.domain("h", "a", "text", "of Incus", source="incus")
+    lab.write([("h", {"domains": [usual]}), ("h", {"instances": [other]})])
+    texts = {path.stem: path.read_text("utf-8") for path in lab.folder.glob("machines/h/*.html")}
+    assert len(texts) == 2
+    assert ["of libvirt" in text for text in texts.values()] != ["of Incus" in text for text in texts.values()]
+    private = {"name": "a", "state": "running", "skipped": "its owner lets nobody see its screen", "screens": []}
+    lab.screen("h", "a", source="0123abcd")
+    lab.write([("h", {"domains": [private]}), ("h", {"instances": [other]})], "2026-11-20T13:00:00Z")
+    assert [path.name for path in (lab.folder / "pictures/h").iterdir()] == ["a~incus.png"]
+    page = "".join(path.read_text("utf-8") for path in lab.folder.rglob("*.html"))
+    assert "of Incus" in page
+    assert "of libvirt" not in page
+
+
 def test_a_host_does_not_choose_what_is_read(lab: Lab, tmp_path: Path) -> None:
     """A picture elsewhere on the controller, named by the host with its true checksum."""
     secret = tmp_path / "secret.png"
