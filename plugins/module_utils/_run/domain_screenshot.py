@@ -19,6 +19,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._errors import Cons
 from ansible_collections.kvmops.console.plugins.module_utils._libvirt import Connection, Listed
 from ansible_collections.kvmops.console.plugins.module_utils._processes import deal_out, how_many
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import selection
+from ansible_collections.kvmops.console.plugins.module_utils._run._progress import Progress
 from ansible_collections.kvmops.console.plugins.module_utils._run._screen_options import (
     check_enclosed,
     finish_record,
@@ -50,14 +51,20 @@ def run(module: AnsibleModule) -> Record:
         report_unmatched(module, unmatched, params["uri"])
         processes = how_many(min(params["concurrency"], sum(domain.active for domain in listed)), A_PROCESS)
 
+        progress = Progress(len(listed))
+
+        def shoot(domains: t.Sequence[Listed], over: Connection) -> list[Record]:
+            return _shoot(domains, Photographer(over, options, params), params["concurrency"] // processes, progress)
+
         def here(domains: t.Sequence[Listed]) -> list[Record]:
-            return _shoot(domains, Photographer(connection, options, params), params["concurrency"] // processes)
+            return shoot(domains, connection)
 
         def there(domains: t.Sequence[Listed]) -> list[Record]:
             with _libvirt.connect(params["uri"]) as own:
-                return _shoot(domains, Photographer(own, options, params), params["concurrency"] // processes)
+                return shoot(domains, own)
 
-        records = deal_out(listed, processes, here, there)
+        with progress:
+            records = deal_out(listed, processes, here, there)
     check_enclosed(records)
     return {
         "changed": False,
@@ -72,10 +79,12 @@ def run(module: AnsibleModule) -> Record:
     }
 
 
-def _shoot(domains: t.Sequence[Listed], photographer: Photographer, concurrency: int) -> list[Record]:
+def _shoot(
+    domains: t.Sequence[Listed], photographer: Photographer, concurrency: int, progress: Progress
+) -> list[Record]:
     """A record of each."""
     outcomes = bounded_map(
-        photographer.picture,
+        progress.counted(photographer.picture),
         domains,
         concurrency=concurrency,
         timeout=photographer.patience,

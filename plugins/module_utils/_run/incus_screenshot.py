@@ -20,6 +20,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._errors import Cons
 from ansible_collections.kvmops.console.plugins.module_utils._incus import Client, Instance, Server
 from ansible_collections.kvmops.console.plugins.module_utils._incus_names import file_name
 from ansible_collections.kvmops.console.plugins.module_utils._run import _incus_options
+from ansible_collections.kvmops.console.plugins.module_utils._run._progress import Progress
 from ansible_collections.kvmops.console.plugins.module_utils._run._screen_options import (
     check_enclosed,
     finish_record,
@@ -53,13 +54,14 @@ def run(module: AnsibleModule) -> Record:
             module.warn(f"Nothing on {way.name} is meant by: {', '.join(unmatched)}.")
         photographer = Photographer(client, options, host_allows())
         patience = params["timeout"] + (options.wait.timeout if options.wait else 0.0)
-        outcomes = bounded_map(
-            photographer.picture,
-            instances,
-            concurrency=params["concurrency"],
-            timeout=patience + _GRACE,
-            doing=lambda instance: f"Capturing the screen of {instance.name}",
-        )
+        with Progress(len(instances)) as progress:
+            outcomes = bounded_map(
+                progress.counted(photographer.picture),
+                instances,
+                concurrency=params["concurrency"],
+                timeout=patience + _GRACE,
+                doing=lambda instance: f"Capturing the screen of {instance.name}",
+            )
     records = [_record(instance, outcome) for instance, outcome in zip(instances, outcomes)]
     check_enclosed(records)
     return {

@@ -20,6 +20,7 @@ from ansible_collections.kvmops.console.plugins.module_utils import _image, _qmp
 from ansible_collections.kvmops.console.plugins.module_utils._concurrent import bounded_map
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError, InputError
 from ansible_collections.kvmops.console.plugins.module_utils._qmp_screens import ALL, Head
+from ansible_collections.kvmops.console.plugins.module_utils._run._progress import Progress
 from ansible_collections.kvmops.console.plugins.module_utils._run._screen_options import (
     check_enclosed,
     finish_record,
@@ -70,13 +71,14 @@ def run(module: AnsibleModule) -> Record:
     options = screen_options(module)
     machines = read_machines(params["sockets"], params["head"])
     camera = _Camera(options, WAKE[params["wake"]])
-    outcomes = bounded_map(
-        camera.picture,
-        machines,
-        concurrency=params["concurrency"],
-        timeout=params["timeout"] + (options.wait.timeout if options.wait else 0.0) + _GRACE,
-        doing=lambda machine: f"Capturing the screen of {machine.name}",
-    )
+    with Progress(len(machines)) as progress:
+        outcomes = bounded_map(
+            progress.counted(camera.picture),
+            machines,
+            concurrency=params["concurrency"],
+            timeout=params["timeout"] + (options.wait.timeout if options.wait else 0.0) + _GRACE,
+            doing=lambda machine: f"Capturing the screen of {machine.name}",
+        )
     records = [_record(machine, outcome) for machine, outcome in zip(machines, outcomes)]
     check_enclosed(records)
     return {
