@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The speed of audit, edit, probe and pictures, as ratios against bare libvirt-python, measured in turn in one run.
+"""The speed of everything, as ratios against bare libvirt-python, measured in turn in one run.
 
 Run by `make bench [DOMAINS=1000]`. Nothing here is asserted: machines are noisy, and a person reads the ratios.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 import libvirt
 
 from ansible_collections.kvmops.console.plugins.module_utils import _libvirt, _qemu_facts, _qemu_probe
-from ansible_collections.kvmops.console.tests.bench import power, proxy, screens
+from ansible_collections.kvmops.console.tests.bench import power, proxy, scale, screens
 from ansible_collections.kvmops.console.tests.lab.kvmlab import AFFECTED_QEMU, FIXED_QEMU, Host, Lab, domain_xml
 from ansible_collections.kvmops.console.tests.lab.kvmlab.build import QEMU
 from ansible_collections.kvmops.console.tests.lab.kvmlab.machine import cache
@@ -153,6 +153,7 @@ def main() -> None:
     screens.main()
     power.main()
     proxy.main()
+    scale.main()
 
 
 if __name__ == "__main__":
