@@ -123,21 +123,22 @@ def all_gates() -> list[Gate]:
         Gate(
             "ansible-lint", ("lint",), STATIC, _tool("ansible-lint", "--offline", "--profile", "production", "--strict")
         ),
-        Gate("units", ("units", "pytest"), LIVE, pytest("tests/unit")),
-        Gate("fuzz", ("units", "pytest"), LIVE, pytest("tests/fuzz")),
+        Gate("units", ("units", "pytest"), STATIC, pytest("tests/unit")),
+        Gate("fuzz", ("units", "pytest"), STATIC, pytest("tests/fuzz")),
         Gate("lab", ("integration", "pytest"), LIVE, pytest("tests/lab", seconds=1800)),
         Gate("integration", ("integration", "pytest"), LIVE, pytest("tests/integration", seconds=2400)),
     ]
     if tree.has("extensions/molecule"):
         gates.append(Gate("molecule", ("integration",), LIVE, _molecule))
-    if tree.has("tests/browser"):
-        gates.append(Gate("browser", ("browser", "pytest"), LIVE, pytest("tests/browser", seconds=1800)))
     gates += [
         *by_ansible_test("units", ansible_test.units),
         *by_ansible_test("sanity", ansible_test.sanity),
         Gate("build", ("build",), STATIC, ansible_test.build),
         Gate("galaxy-importer", ("build",), STATIC, ansible_test.galaxy_import),
     ]
+    if tree.has("tests/browser"):
+        # It has machines of its own and none of the lab's hosts. Last, when the lab has built what both run.
+        gates.append(Gate("browser", ("browser", "pytest"), STATIC, pytest("tests/browser", seconds=1800)))
     return gates
 
 
@@ -153,7 +154,7 @@ def chosen(only: list[str]) -> list[Gate]:
 
 def needs_lab(gates: list[Gate]) -> bool:
     """Whether one of them needs the lab's packages: libvirt, its bindings, QEMU."""
-    return any(gate.lane == LIVE for gate in gates)
+    return any({"integration", "pytest"}.intersection(gate.groups) for gate in gates)
 
 
 def needs_root(gates: list[Gate]) -> bool:
