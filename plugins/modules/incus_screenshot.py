@@ -137,7 +137,7 @@ instances:
           description: The picture, on the controller.
           returned: with O(fetch_to)
           type: str
-          sample: screens/kvm-1/web-1.png
+          sample: screens/kvm-1/web-1~incus.png
         thumbnail_path:
           description: The small picture, on the host; null without O(thumbnail).
           type: str

@@ -147,7 +147,7 @@ machines:
           description: The picture, on the controller.
           returned: with O(fetch_to)
           type: str
-          sample: screens/kvm-1/web-1.png
+          sample: screens/kvm-1/web-1~qmp.png
         thumbnail_path:
           description: The small picture, on the host; null without O(thumbnail).
           type: str
