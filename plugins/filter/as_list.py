@@ -13,12 +13,23 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 
-def as_list(given: t.Any) -> list[t.Any]:
-    """A list as it is; text, taken apart at commas and ends of lines, or as the JSON list that it is."""
+def as_list(given: t.Any, empty_for_all: bool = False) -> list[t.Any]:
+    """A list as it is; text, taken apart at commas and ends of lines, or as the JSON list that it is.
+
+    On demand no item, where one of them is a glob that means all there are.
+    """
+    items = _items(given)
+    everything = any(isinstance(item, str) and item and not item.strip("*") for item in items)
+    return [] if empty_for_all and everything else items
+
+
+def _items(given: t.Any) -> list[t.Any]:
     if given is None:
         return []
     if isinstance(given, str):
         return _from_text(given.strip())
+    if isinstance(given, (bool, int, float)):
+        return [str(given)]  # Ansible takes text from AWX that looks like a number for one.
     if isinstance(given, t.Iterable) and not isinstance(given, t.Mapping):
         return list(given)
     raise AnsibleFilterError(f"as_list takes a list, or text with an item a line, and not {given!r}.")

@@ -9,6 +9,8 @@ is which of them a person is asked, in which order and under which heading, and 
 that is neither asked nor left out, or that is no longer there, is an error.
 
 An answer, and an empty one as well, takes the place of what the inventory says. So what differs by host is not asked.
+And ansible-core from 2.19 on reads an empty answer as null, which is no value of an option that has a default. So
+whatever has a default has to be answered, and AWX answers with the default.
 """
 
 from __future__ import annotations
@@ -208,7 +210,6 @@ SURVEYS = {
     "deploy_proxy": Survey(
         {
             "vnc_proxy_state": "Proxy",
-            "vnc_proxy_check_open": "Console to open for a check",
             "deploy_proxy_serial": "Hosts at the same time",
         },
         {
@@ -249,6 +250,7 @@ SURVEYS = {
                     "vnc_proxy_polkit_domains",
                     "vnc_proxy_hand_over_timeout",
                     "vnc_proxy_check_url",
+                    "vnc_proxy_check_open",
                     "vnc_proxy_check_from",
                     "vnc_proxy_check_validate_certs",
                     "vnc_proxy_check_ca_path",
@@ -384,8 +386,8 @@ def _answers(spec: Json) -> Json:
         return {"type": "password", "min": 0, "max": 4096}
     if kind == "bool":
         # A survey has no yes and no: the roles and modules take these words for it.
-        words = {True: "true", False: "false"}
-        return {"type": "multiplechoice", "choices": ["true", "false"], "default": words.get(default, "")}
+        words = {True: "true", False: "false", None: ""}
+        return {"type": "multiplechoice", "choices": ["true", "false"], "default": words[default]}
     if kind == "list":
         lines = {"default": "\n".join(map(str, default or []))}
         if choices:
@@ -399,17 +401,25 @@ def _answers(spec: Json) -> Json:
     return {"type": "text", "min": 0, "max": 1024, "default": str(default if default is not None else "")}
 
 
+ALL = {"fleet_domains": "**", "console_wall_domains": "**"}
+"""The answer for all there are, where no item means that. ansible-core cannot read a lone asterisk from AWX."""
+
+
 def question(variable: str, heading: str, spec: Json, *, required: bool) -> Json:
     """One question, with what AWX wants of it."""
     answers = _answers(spec)
+    if variable in ALL:
+        answers["default"] = ALL[variable]
+    if not required and answers.get("default", "") == "":
+        answers.pop("default", None)
     told = _plain(spec["description"])
     if answers["type"] == "textarea":
-        told += " One a line, or separated by commas."
+        told += " One a line, or separated by commas; ** for all."
     return {
         "question_name": heading,
         "question_description": told,
         "variable": variable,
-        "required": required,
+        "required": required or "default" in answers,
         **answers,
     }
 
@@ -449,7 +459,7 @@ def _drift(playbook: str, wanted: Survey, root: Path) -> list[str]:
     defaults = _defaults(root)
     for name in sorted(known & set(described)):
         kept = described[name].get("default")
-        if name in wanted.asked and name in defaults and defaults[name] != kept:
+        if name in wanted.asked and name in defaults and defaults[name] not in (kept, "" if kept is None else kept):
             found.append(f"{name} is {defaults[name]!r} by default, and {kept!r} in its description")
     for name, written in variables(playbook, root).items():
         kept = described[name].get("default")

@@ -55,10 +55,15 @@ def test_awx_takes_it(playbook: str) -> None:
 )
 def test_untouched_answer_is_the_default(playbook: str, question: Json) -> None:
     described = surveys.options(playbook)[question["variable"]]
-    answer: t.Any = question.get("default", "")
+    answer: t.Any = question.get("default")
+    asks = answer in (None, "")
+    # ansible-core from 2.19 on reads text that is empty as null, and that is no value of what has a default.
+    assert question["required"] or "default" not in described
+    if asks and not question["required"]:
+        return
     if question["type"] == "multiselect":
         answer = answer.splitlines()
-    if question["required"]:
+    if asks:
         # Somebody has to say.
         assert "default" not in described or described["default"] in ([], None)
         answer = question["choices"][0] if question.get("choices") else "web-1\nweb-2"
@@ -67,12 +72,10 @@ def test_untouched_answer_is_the_default(playbook: str, question: Json) -> None:
     assert not taken.error_messages, taken.error_messages
     meant: t.Any = taken.validated_parameters[question["variable"]]
     if question["type"] == "textarea":
-        meant = as_list(answer)
-    if question["required"]:
-        assert meant in (["web-1", "web-2"], answer)
-    else:
-        default = described.get("default")
-        assert meant == ("" if default is None else default)
+        meant = as_list(answer, empty_for_all=True)
+    assert meant == (
+        answer if asks and question["type"] != "textarea" else ["web-1", "web-2"] if asks else described["default"]
+    )
 
 
 @pytest.fixture

@@ -27,14 +27,23 @@ as_list = FilterModule().filters()["as_list"]
         ("", []),
         (" \n", []),
         (None, []),
+        (42, ["42"]),
     ],
-    ids=["list", "tuple", "lines", "commas", "one", "json", "globs", "nothing", "blank", "none"],
+    ids=["list", "tuple", "lines", "commas", "one", "json", "globs", "nothing", "blank", "none", "number"],
 )
 def test_what_surveys_and_inventories_give(given: t.Any, items: list[t.Any]) -> None:
     assert as_list(given) == items
 
 
-@pytest.mark.parametrize("given", [{"web-1": 1}, 7], ids=["dictionary", "number"])
+def test_glob_for_all_is_no_item_on_demand() -> None:
+    assert as_list("web-1\n**", empty_for_all=True) == []
+    assert as_list(["*"], empty_for_all=True) == []
+    assert as_list("web-*", empty_for_all=True) == ["web-*"]
+    assert as_list(["", 7], empty_for_all=True) == ["", 7]
+    assert as_list("*") == ["*"]
+
+
+@pytest.mark.parametrize("given", [{"web-1": 1}, object], ids=["dictionary", "class"])
 def test_what_cannot_be_meant(given: t.Any) -> None:
     with pytest.raises(AnsibleFilterError, match="as_list takes a list, or text with an item a line"):
         as_list(given)
