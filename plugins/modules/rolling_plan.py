@@ -12,7 +12,8 @@ short_description: Plan in which batches the domains of a fleet are power-cycled
 version_added: 1.0.0
 description:
   - Takes the domains of all hosts whose QEMU process is older than their definition or than the QEMU that is installed,
-    and puts them into batches.
+    and puts them into batches. Domains that OpenStack Nova, oVirt or the like start by definitions of their own are
+    left to them (RV(kvmops.console.domain_info#module:domains[].managed_by)).
   - The lowest priority goes first, and a batch has one priority. A domain comes in a later batch than all that it waits
     for. What waits for a domain that needs no power cycle waits for nothing.
   - Priority and dependencies come from the metadata of the domains, as

@@ -13,6 +13,7 @@ import typing as t
 from fnmatch import fnmatchcase
 
 from ansible_collections.kvmops.console.plugins.module_utils._errors import InputError
+from ansible_collections.kvmops.console.plugins.module_utils._managers import START
 
 Json = dict[str, t.Any]
 
@@ -54,16 +55,23 @@ class Rule(t.NamedTuple):
 def waiting(host: str, audit: Json, changes: Json, again: t.Collection[str]) -> list[Json]:
     """The records of `audit` (domain_info's result) whose process is older than its definition or its QEMU, as it says,
     or as `changes` (domain_power_control's result, a forecast in check mode) does; and those with a label in `again`.
+
+    Without those that another manager starts by a definition of its own: it would take them for dead.
     """
     pending = {record["uuid"] for record in changes.get("domains", ()) if record.get("restart_pending")}
     return [
         record
         for record in audit.get("domains", ())
-        if record.get("restart_pending")
-        or record.get("outdated_process")
-        or record["uuid"] in pending
-        or f"{host}/{record['name']}" in again
+        if f"{host}/{record['name']}" in again or (_is_old(record, pending) and not _is_started_elsewhere(record))
     ]
+
+
+def _is_old(record: Json, pending: t.Collection[str]) -> bool:
+    return bool(record.get("restart_pending") or record.get("outdated_process") or record["uuid"] in pending)
+
+
+def _is_started_elsewhere(record: Json) -> bool:
+    return (record.get("managed_by") or {}).get("rewrites") == START
 
 
 def still_to_pass(again: t.Collection[str], audits: t.Mapping[str, Json]) -> list[str]:

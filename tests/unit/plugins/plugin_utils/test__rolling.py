@@ -138,11 +138,14 @@ def test_who_waits() -> None:
         {"name": "forecast", "uuid": "3", "restart_pending": False},
         {"name": "well", "uuid": "4", "restart_pending": False, "outdated_process": False},
         {"name": "gated", "uuid": "5"},
+        {"name": "theirs", "uuid": "7", "outdated_process": True, "managed_by": {"rewrites": "start"}},
+        {"name": "shared", "uuid": "8", "outdated_process": True, "managed_by": {"rewrites": "change"}},
+        {"name": "nobody's", "uuid": "9", "outdated_process": True, "managed_by": None},
         {"name": "broken", "uuid": "6", "error": "It cannot be read."},
     ]
     changes = {"domains": [{"uuid": "3", "restart_pending": True}, {"uuid": "4", "restart_pending": False}]}
     found = waiting("hv", {"domains": domains}, changes, ["hv/gated", "other/well"])
-    assert [record["name"] for record in found] == ["edited", "outdated", "forecast", "gated"]
+    assert [record["name"] for record in found] == ["edited", "outdated", "forecast", "gated", "shared", "nobody's"]
     assert waiting("hv", {"failed": True, "msg": "unreachable"}, {}, []) == []
 
 
