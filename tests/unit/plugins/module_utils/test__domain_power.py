@@ -191,6 +191,20 @@ def test_agent_that_has_left_is_not_asked(connection: Connection) -> None:
     assert [step.get("reason") for step in job.power.steps] == ["the guest agent has left", None]
 
 
+def test_agent_that_comes_and_goes(connection: Connection) -> None:
+    (domain,) = connection.domains()
+    job = Job(domain, Power(_power.STOPPED))
+    left = []
+    with Switchboard(connection, 1) as board:
+        board._jobs = {domain.uuid: job}
+        for state in ("DISCONNECTED", "CONNECTED"):
+            number = getattr(libvirt, f"VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_{state}")
+            board._on_agent(None, domain.handle, number, 0, None)
+            board._take(0.0)
+            left.append(job.agent_left)
+    assert left == [True, False]
+
+
 def test_force_that_had_to_wait_looks_again(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the decision and the call, the machine went off and somebody started it again."""
     asked = []
