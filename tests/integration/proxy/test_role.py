@@ -85,7 +85,8 @@ def test_variables_are_the_configuration_s_keys() -> None:
 def test_lock_names_hashes_of_every_library() -> None:
     lines = [line for line in LOCK.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     pins = [line for line in lines if not line.startswith(" ")]
-    names = [re.fullmatch(r"([a-z-]+)==[0-9.]+( ; python_version < \"3\.11\")? \\", pin) for pin in pins]
+    # No markers: where wheels are downloaded for other hosts, pip judges them by its own Python.
+    names = [re.fullmatch(r"([a-z-]+)==[0-9.]+ \\", pin) for pin in pins]
     assert [name and name[1] for name in names] == ["prometheus-client", "pyjwt", "typing-extensions", "websockets"]
     hashes = [line for line in lines if line.startswith(" ")]
     assert len(hashes) >= 2 * len(pins)
