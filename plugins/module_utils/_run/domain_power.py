@@ -9,6 +9,7 @@ Private to this collection.
 
 from __future__ import annotations
 
+import os
 import time
 import typing as t
 
@@ -154,6 +155,8 @@ class Desk:
         roots = [root for root in (live, config) if root is not None]
         if self._wanted.state == _power.PENDING_APPLIED and not self._is_pending(case, live, config):
             return
+        if self._wanted.state in (_power.POWER_CYCLED, _power.PENDING_APPLIED) and config is not None:
+            self._see_that_it_can_start(config)
         self._guard(domain, roots)
         traps = _domain_traps.find(
             roots[0],
@@ -200,6 +203,20 @@ class Desk:
         if process is not None and emulator is not None and not process.runs(emulator):
             pending.append("outdated_process")
         return pending
+
+    def _see_that_it_can_start(self, config: _Element) -> None:
+        """Raise ConsoleError where a power cycle would end with the domain off."""
+        emulator = _domain_xml.child_value(config, "devices/emulator")
+        if emulator is None or not self._connection.is_local:
+            return
+        try:
+            os.stat(emulator)
+        except FileNotFoundError as e:
+            raise ConsoleError(
+                f"its emulator {emulator} is not there, so it would not start again: install it first."
+            ) from e
+        except OSError:
+            pass  # It cannot be seen by us, which says nothing of libvirtd.
 
     # Guards
 

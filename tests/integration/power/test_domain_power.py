@@ -211,6 +211,11 @@ def test_pending_changes_are_applied_where_there_are_any(guests: Any) -> None:
     assert guests.hypervisor.record("pending")["restart_pending"] is False
     assert guests.hypervisor.record("upgraded")["outdated_process"] is False
     assert guests.power(*names, state="pending_applied", force="at_once")["changed"] is False
+    guests.host.exec("rm", binary)
+    for state in ("pending_applied", "power_cycled"):
+        record = guests.one("upgraded", state=state, force="at_once")
+        assert f"its emulator {binary} is not there, so it would not start again" in record["error"]
+    assert guests.state("upgraded") == "running"
 
 
 def test_one_domain_does_not_stop_the_others(guests: Any) -> None:
