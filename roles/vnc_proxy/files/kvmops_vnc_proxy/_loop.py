@@ -175,6 +175,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
     tasks = asyncio.all_tasks(loop)
+    if not tasks:  # Of none, gather would look for a loop that runs (and say so, in Python 3.10)
+        return
     for task in tasks:
         task.cancel()
     loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
