@@ -13,11 +13,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 from .machine import FOLDER, LabError, cache, environment
 
 QEMU = "qemu-7.2.0"
 GUEST = "guest"
+BACKPORTS = "qemu-backports"
+_NO_BACKPORTS = 3
 _PACKAGES = (
     "iproute2",
     "libvirt-clients",
@@ -85,6 +88,20 @@ def _script(name: str, target: Path, proof: str) -> None:
     sys.stdout.flush()
     if subprocess.run([str(FOLDER / name), str(target)], stdin=subprocess.DEVNULL, check=False).returncode:
         raise LabError(f"{name} failed: its own words are above.")
+
+
+def fetch_backports() -> Optional[Path]:
+    """The QEMU of the release's backports, unpacked to go over / on a host; None where the release has none."""
+    target = cache() / BACKPORTS
+    if (target / "usr/bin/qemu-system-x86_64").exists():
+        return target
+    sys.stdout.flush()
+    status = subprocess.run(
+        [str(FOLDER / "fetch-qemu.sh"), str(target)], stdin=subprocess.DEVNULL, check=False
+    ).returncode
+    if status not in (0, _NO_BACKPORTS):
+        raise LabError("fetch-qemu.sh failed: its own words are above.")
+    return target if status == 0 else None
 
 
 def build() -> None:

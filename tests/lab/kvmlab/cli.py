@@ -11,8 +11,10 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Optional
 
+from . import fleet
 from .build import build
 from .host import Host
 from .lab import Lab
@@ -49,6 +51,19 @@ def _exec(given: argparse.Namespace) -> None:
 
 def _libvirtd(given: argparse.Namespace) -> None:
     Host.find(given.name).libvirtd(given.action)
+
+
+def _sshd(given: argparse.Namespace) -> None:
+    Host.find(given.name).sshd(given.action)
+
+
+def _fleet(given: argparse.Namespace) -> None:
+    if given.end:
+        fleet.end(wait=given.wait)
+        return
+    inventory = fleet.begin(given.members, wait=given.wait, say=_say)
+    if given.inventory:
+        given.inventory.write_text(inventory, encoding="utf-8")
 
 
 def _inventory(given: argparse.Namespace) -> None:
@@ -96,6 +111,20 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("name", metavar="NAME")
     one.add_argument("action", choices=["start", "stop", "kill", "restart"])
     one.set_defaults(run=_libvirtd)
+
+    one = actions.add_parser("sshd", help="start or stop a host's sshd; where it is stopped, the host can't be reached")
+    one.add_argument("name", metavar="NAME")
+    one.add_argument("action", choices=["start", "stop"])
+    one.set_defaults(run=_sshd)
+
+    one = actions.add_parser("fleet", help="start the fleet of Molecule's scenarios, or put its members as they were")
+    one.add_argument("members", nargs="*", metavar="MEMBER", help=f"only these: {', '.join(fleet.MEMBERS)}")
+    one.add_argument(
+        "--inventory", type=Path, metavar="FILE", help="write an Ansible inventory of the fleet to this file"
+    )
+    one.add_argument("--end", action="store_true", help="end all of it")
+    one.set_defaults(run=_fleet)
+    _add_wait(one)
 
     one = actions.add_parser("inventory", help="print an Ansible inventory of the hosts that are up, or of those named")
     one.add_argument("names", nargs="*", metavar="NAME")

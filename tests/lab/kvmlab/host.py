@@ -100,6 +100,20 @@ class Host:
         if action in ("start", "restart"):
             services.start_libvirtd(self._record)
 
+    def sshd(self, action: str) -> None:
+        """'start' or 'stop' the host's sshd; returns when that is done."""
+        if action not in ("start", "stop"):
+            raise LabError(f"sshd can't {action!r}: it is start or stop.")
+        if action == "stop":
+            inventory.close_connections(self.name)
+            services.end_sshd(self._record)
+        else:
+            services.start_sshd(self._record)
+
+    def variables(self) -> dict[str, str]:
+        """What an Ansible inventory says of it."""
+        return inventory.variables(self._record)
+
     def libvirtd_pid(self) -> Optional[int]:
         """The PID of libvirtd as the machine counts, or None."""
         return next(iter(services.running(self.pid, "libvirtd")), None)

@@ -45,7 +45,12 @@ def data(records: Sequence[state.Record]) -> dict[str, object]:
 
 def text(records: Sequence[state.Record]) -> str:
     """The inventory as YAML."""
-    return "---\n" + _yaml(data(records), 0)
+    return to_yaml(data(records))
+
+
+def to_yaml(value: dict[str, object]) -> str:
+    """Nested dicts of strings as a file of YAML."""
+    return "---\n" + _yaml(value, 0)
 
 
 def _yaml(value: object, depth: int) -> str:

@@ -27,7 +27,8 @@ def _remove(host: Host, name: str) -> None:
     host.virsh("undefine", name, "--managed-save", "--snapshots-metadata", "--checkpoints-metadata", "--nvram")
 
 
-def _put(host: Host, domain: Demo) -> None:
+def put(host: Host, domain: Demo) -> None:
+    """Put a domain on a host, in its state; one of that name is removed first."""
     _remove(host, domain.name)
     host.virsh("define", "/dev/stdin", stdin=domain.xml(domain.power_control))
     if domain.state == "off":
@@ -54,7 +55,7 @@ def seed(host: Host, names: Sequence[str] = (), *, say: Callable[[str], None] = 
         if any("spice" in element for element in domain.graphics or ()) and not _knows_spice(host):
             say(f"{host.name}: {domain.name} is left out, since this QEMU has no SPICE")
             continue
-        _put(host, domain)
+        put(host, domain)
         say(f"{host.name}: {domain.name} is {domain.state}")
         done.append(domain.name)
     return done

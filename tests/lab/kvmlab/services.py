@@ -187,6 +187,12 @@ def start_libvirtd(record: state.Record) -> None:
     _await(lambda: _libvirt_answers(record["pid"]), record["pid"], "libvirtd", log)
 
 
+def end_sshd(record: state.Record) -> None:
+    """End sshd and all its connections."""
+    for pid in running(record["pid"], "sshd"):
+        namespace.end(pid)
+
+
 def end_libvirtd(record: state.Record, number: signal.Signals) -> None:
     """End libvirtd by a signal; the guests go on."""
     for pid in running(record["pid"], "libvirtd"):
