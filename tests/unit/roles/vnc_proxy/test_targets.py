@@ -758,6 +758,23 @@ def test_listener_that_is_the_same_is_not_asked_anew(host: str) -> None:
     run(work, targets={"it": ("tcp", host, port)}, identity="listener")
 
 
+def test_listener_that_goes_while_its_session_stays() -> None:
+    """Whoever listens there by then is somebody else, and is asked for nobody but himself."""
+
+    async def work(world: World) -> None:
+        target = await world.find("/target/it")
+        opened = await world.open(target)
+        with listener.accept()[0]:
+            listener.close()
+            with VncServer.at_tcp(port):
+                assert await known(opened) is None
+                assert world.told == [AFFECTED]
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        run(work, targets={"it": ("tcp", "127.0.0.1", port)}, identity="listener")
+
+
 def test_listener_that_the_kernel_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server is asked for each session, as without the setting."""
 
