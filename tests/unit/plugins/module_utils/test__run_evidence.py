@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ pytest.importorskip("libvirt", reason="libvirt's bindings are not installed for 
 from ansible_collections.kvmops.console.plugins.module_utils import _libvirt
 from ansible_collections.kvmops.console.plugins.module_utils._run import _evidence
 from ansible_collections.kvmops.console.plugins.module_utils._run._evidence import Evidence
+from ansible_collections.kvmops.console.tests.unit.plugins.module_utils.testdriver import URI, Host, domain
 
 OLD = ("20260101T000000.000000Z", "20260102T000000.000000Z", "20260103T000000.000000Z")
 
@@ -61,8 +63,9 @@ def test_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_host_where_nobody_may_take_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_evidence, "host_allows", lambda: False)
-    with _libvirt.connect("test:///default") as connection:
+    with contextlib.closing(Host()) as host, _libvirt.connect(URI) as connection:
+        host.define(domain("web")).create()
         domains = connection.domains()
-        taken = Evidence("test:///default", str(tmp_path)).take(domains, _evidence.BEFORE)
+        taken = Evidence(URI, str(tmp_path)).take(domains, _evidence.BEFORE)
     assert taken == [{"skipped": "its owner lets nobody see its screen"}] * len(domains) != []
     assert runs(tmp_path) == []
