@@ -5,8 +5,8 @@
 """What a gate is, and what it leaves behind.
 
 A gate is a name, the groups it belongs to, the lane it runs in, and a function. The function gets a Job and returns an
-Outcome. Two lanes run side by side: the one with the lab's hosts and its waits, and the one with the rest. A gate of the
-static lane shares nothing with any other but what is locked.
+Outcome. Two lanes run side by side: the one with the lab's hosts and its waits, and the one with the rest. A gate of
+the static lane shares nothing with any other but what is locked.
 """
 
 from __future__ import annotations
