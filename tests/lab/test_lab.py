@@ -27,10 +27,12 @@ from ansible_collections.kvmops.console.tests.lab.kvmlab import (
     AFFECTED_QEMU,
     DEMO,
     FIXED_QEMU,
+    Demo,
     Host,
     Lab,
     LabError,
     domain_xml,
+    fleet,
     init,
     inventory,
     network,
@@ -365,6 +367,47 @@ class TestInventory:
     def test_of_a_host_that_is_not_up(self) -> None:
         with pytest.raises(LabError, match="is not up"):
             Lab().inventory(f"{PREFIX}-none")
+
+
+class TestSshd:
+    def test_stopped_cannot_be_reached_until_it_is_started(self, host: Host) -> None:
+        address = (host.address, host.ssh_port)
+        assert lab_command("sshd", host.name, "stop").returncode == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, 20)
+        host.sshd("start")
+        socket.create_connection(address, 20).close()
+
+    def test_knows_what_it_can_do(self, host: Host) -> None:
+        with pytest.raises(LabError, match="start or stop"):
+            host.sshd("pause")
+
+
+class TestFleet:
+    def test_refuses_a_member_that_it_does_not_know(self) -> None:
+        with pytest.raises(LabError, match="no member nonsense"):
+            fleet.begin(["affected", "nonsense"])
+
+    def test_inventory_tells_who_is_sound_and_as_whom_to_come(
+        self, lab: Lab, host: Host, other: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        yaml = pytest.importorskip("yaml", reason="PyYAML, which comes with Ansible, reads the inventory back")
+        monkeypatch.setattr(fleet, "PREFIX", f"{PREFIX}-")
+        members = {
+            "a": fleet.Member((Demo("one", state="off"),)),
+            "b": fleet.Member((), after=lambda host: host.sshd("stop"), user="reader", sound=False),
+        }
+        monkeypatch.setattr(fleet, "MEMBERS", members)
+        for _again in range(2):
+            groups = yaml.safe_load(fleet.begin(wait=60))["all"]["children"]
+            assert groups["lab"]["hosts"][host.name]["ansible_user"] == "root"
+            assert groups["lab"]["hosts"][other.name]["ansible_user"] == "reader"
+            assert groups["sound"]["hosts"] == {host.name: {}}
+            assert "one" in host.virsh("list", "--all", "--name").split()
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((other.address, other.ssh_port), 20)
+        other.sshd("start")
+        host.virsh("undefine", "one")
 
 
 class TestLibvirtd:
