@@ -118,7 +118,9 @@ class Serving:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(SECONDS)
 
     def audit(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.audit_file.read_text().splitlines()]
+        """What the audit log has; a line that is written just now, across two pages of the file, may not be whole."""
+        whole, _newline, _rest = self.audit_file.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def wait_for(self, event: str, count: int = 1) -> Any:
         """Wait until the audit log has so many of these; return the last."""
