@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -104,10 +105,20 @@ def fetch_backports() -> Optional[Path]:
     return target if status == 0 else None
 
 
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One at a time: the lab and the browser's tests may both want the same QEMU for the first time."""
+    cache().mkdir(parents=True, exist_ok=True)
+    with open(cache() / ".build.lock", "w", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def build() -> None:
     """See to it that everything is there; takes minutes the first time, nothing afterwards."""
-    missing = _missing()
-    if missing:
-        _install(missing)
-    _script("build-guest.sh", cache() / GUEST, "initrd.gz")
-    _script("build-qemu.sh", cache() / QEMU, "bin/qemu-system-x86_64")
+    with _alone():
+        missing = _missing()
+        if missing:
+            _install(missing)
+        _script("build-guest.sh", cache() / GUEST, "initrd.gz")
+        _script("build-qemu.sh", cache() / QEMU, "bin/qemu-system-x86_64")
