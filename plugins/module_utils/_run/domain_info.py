@@ -27,9 +27,10 @@ from ansible_collections.kvmops.console.plugins.module_utils import (
     _qemu_facts,
     _qemu_process,
 )
-from ansible_collections.kvmops.console.plugins.module_utils._errors import AccessDenied, ConsoleError
+from ansible_collections.kvmops.console.plugins.module_utils._errors import AccessDenied, ConsoleError, LibvirtFailure
 from ansible_collections.kvmops.console.plugins.module_utils._libvirt import Connection, Listed
 from ansible_collections.kvmops.console.plugins.module_utils._probe_cache import Cache
+from ansible_collections.kvmops.console.plugins.module_utils._processes import deal_out, how_many
 from ansible_collections.kvmops.console.plugins.module_utils._qemu_process import QemuProcess
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import selection
 from ansible_collections.kvmops.console.plugins.module_utils._run._task import need_libvirt, report_unmatched
@@ -44,29 +45,67 @@ AT_ONCE = 100
 """Domains whose definitions are read one right behind the other: a libvirt that has to wait between two falls asleep,
 and waking up takes as long as reading.
 """
+A_PROCESS = 200
+"""Domains that are worth a process of their own."""
 
 
 def run(module: AnsibleModule) -> Record:
     """The module's result."""
     need_libvirt(module)
     params = module.params
-    with _libvirt.connect_to_read(params["uri"]) as connection:
+    uri = params["uri"]
+
+    def work(domains: t.Sequence[Listed]) -> t.Iterator[Record]:
+        return _audit_apart(domains, params)
+
+    with _libvirt.connect_to_read(uri) as connection:
         listed, unmatched = selection(params).pick(connection.domains(), lambda domain: (domain.name, domain.uuid))
-        report_unmatched(module, unmatched, params["uri"])
-        auditor = Auditor(
-            connection,
-            _qemu_facts.Judge(params["probe"], params["probe_wrappers"], Cache(params["cache_dir"])),
-            _qemu_conf.read(params["uri"]),
-        )
+        report_unmatched(module, unmatched, uri)
         host = describe_host(connection)
-        records = auditor.audit(listed)
-        return {
-            "changed": False,
-            "domains": records,
-            "summary": summarize(records),
-            "unmatched": unmatched,
-            "host": {**host, "blind_spots": count_blind_spots(records)},
-        }
+        processes = 1 if _libvirt.runs_here(uri) else how_many(len(listed), A_PROCESS)
+        records = list(_auditor(connection, params).audit(listed)) if processes == 1 else []
+        # Handles keep their connection open, and a new process must not find an open one.
+        listed = [domain._replace(handle=None) for domain in listed]
+    if processes > 1:
+        records = deal_out(listed, processes, work, work, _lost)
+    return {
+        "changed": False,
+        "domains": records,
+        "summary": summarize(records),
+        "unmatched": unmatched,
+        "host": {**host, "blind_spots": count_blind_spots(records)},
+    }
+
+
+def _auditor(connection: Connection, params: Record) -> Auditor:
+    judge = _qemu_facts.Judge(params["probe"], params["probe_wrappers"], Cache(params["cache_dir"]))
+    return Auditor(connection, judge, _qemu_conf.read(params["uri"]))
+
+
+def _audit_apart(domains: t.Sequence[Listed], params: Record) -> t.Iterator[Record]:
+    """The records of domains that another connection has listed, over one of this process' own."""
+    try:
+        with _libvirt.connect_to_read(params["uri"]) as connection:
+            yield from _auditor(connection, params).audit(domains)
+    except LibvirtFailure as e:
+        yield from ({**_listed(domain), "error": str(e)} for domain in domains)
+
+
+def _listed(domain: Listed) -> Record:
+    """What the listing tells of a domain."""
+    return {
+        "name": domain.name,
+        "uuid": domain.uuid,
+        "state": domain.state,
+        "persistent": domain.persistent,
+        "autostart": domain.autostart,
+        "managed_save": domain.managed_save,
+    }
+
+
+def _lost(domain: Listed, _begun: bool) -> Record:
+    """Of a domain whose process was killed."""
+    return {**_listed(domain), "error": f"The process that was to audit {domain.name} was killed: run this again."}
 
 
 def describe_host(connection: Connection) -> Record:
@@ -132,21 +171,22 @@ class Auditor:
         self._defaults = defaults
         self._libvirt_version = connection.library_version()
 
-    def audit(self, domains: t.Sequence[Listed]) -> list[Record]:
+    def audit(self, domains: t.Sequence[Listed]) -> t.Iterator[Record]:
         """The record of each; one that cannot be read has `error`, and nothing that was guessed."""
-        records = []
         for first in range(0, len(domains), AT_ONCE):
-            some = domains[first : first + AT_ONCE]
-            records += [self._record(domain, read) for domain, read in zip(some, list(map(self._read, some)))]
-        return records
+            # All of them read before the first is described.
+            yield from (self._record(*read) for read in list(map(self._read, domains[first : first + AT_ONCE])))
 
-    def _read(self, domain: Listed) -> Definitions | ConsoleError:
+    def _read(self, domain: Listed) -> tuple[Listed, Definitions | ConsoleError]:
+        """The domain within reach, and its definitions or why there are none."""
         try:
+            if domain.handle is None:
+                domain = self._connection.reach(domain)
             with suppress(AccessDenied):
-                return self._definitions(domain, not self._connection.read_only)
-            return self._definitions(domain, False)
+                return domain, self._definitions(domain, not self._connection.read_only)
+            return domain, self._definitions(domain, False)
         except ConsoleError as e:
-            return e
+            return domain, e
 
     def _definitions(self, domain: Listed, secrets: bool) -> Definitions:
         return Definitions(
@@ -156,14 +196,7 @@ class Auditor:
         )
 
     def _record(self, domain: Listed, read: Definitions | ConsoleError) -> Record:
-        record: Record = {
-            "name": domain.name,
-            "uuid": domain.uuid,
-            "state": domain.state,
-            "persistent": domain.persistent,
-            "autostart": domain.autostart,
-            "managed_save": domain.managed_save,
-        }
+        record = _listed(domain)
         try:
             if isinstance(read, ConsoleError):
                 raise read

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import typing as t
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from ansible_collections.kvmops.console.plugins.module_utils import (
     _qemu_facts,
     _qemu_process,
 )
+from ansible_collections.kvmops.console.plugins.module_utils._processes import deal_out
 from ansible_collections.kvmops.console.plugins.module_utils._qemu_conf import VncDefaults
 from ansible_collections.kvmops.console.plugins.module_utils._qemu_process import QemuProcess
 from ansible_collections.kvmops.console.plugins.module_utils._run import domain_info as run_file
@@ -614,3 +617,96 @@ def test_a_domain_counts_once_for_the_worst(running: str | None, next_start: str
     verdicts = {verdict: summary[verdict] for verdict in ("affected", "fixed", "incapable", "unknown")}
     assert verdicts == {**dict.fromkeys(verdicts, 0), counted: 1}
     assert (summary["running"], summary["restart_pending"], summary["errors"]) == (1, 1, 1)
+
+
+# Several processes: with the test driver each has a copy of the host
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two share the work, from two domains on."""
+    monkeypatch.setattr(_libvirt, "runs_here", lambda uri: False)
+    monkeypatch.setattr(run_file, "how_many", lambda items, a_process: 2)
+
+
+def fleet_of(host: Host, names: str) -> None:
+    for number, name in enumerate(names, start=1):
+        setting = "yes" if number % 2 else None
+        host.define(domain(name, vnc(setting, passwd=PASSWORD), emulator=f"/opt/{AFFECTED}", number=number))
+    host.connection.lookupByName(names[-1]).create()
+
+
+def test_several_processes_give_what_one_gives(
+    host: Host, audit: Audit, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet_of(host, "abcde")
+    one = audit()
+    request.getfixturevalue("processes")
+    dealt_out: list[int] = []
+
+    def watched(items: t.Any, processes: int, *how: t.Any) -> t.Any:
+        dealt_out.append(processes)
+        return deal_out(items, processes, *how)
+
+    monkeypatch.setattr(run_file, "deal_out", watched)
+    several = audit()
+    assert dealt_out == [2]
+    for result in (one, several):
+        del result["host"]["audited_at"]
+    assert several == one
+    assert [record["name"] for record in one["domains"] if record["findings"]] == list("abcde")
+
+
+def test_a_process_that_is_killed_loses_nobody(
+    host: Host, audit: Audit, processes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet_of(host, "abcdef")
+    inactive_xml = _libvirt.inactive_xml
+
+    def fatal(listed: _libvirt.Listed, *how: t.Any) -> str:
+        if listed.name == "d":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return inactive_xml(listed, *how)
+
+    monkeypatch.setattr(_libvirt, "inactive_xml", fatal)
+    result = audit()
+    assert {record["name"]: record["error"] for record in result["domains"] if "error" in record} == {
+        name: f"The process that was to audit {name} was killed: run this again." for name in "bdf"
+    }
+    assert [record["name"] for record in result["domains"]] == list("abcdef")
+    assert result["summary"]["errors"] == 3
+
+
+def test_a_libvirt_that_is_gone_after_the_listing_is_told_by_every_domain(
+    host: Host, audit: Audit, processes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet_of(host, "abc")
+    opener = libvirt.open
+    opened: list[str] = []
+
+    def open_once(uri: str) -> t.Any:
+        if opened:
+            raise libvirt.libvirtError("it is gone")
+        opened.append(uri)
+        return opener(uri)
+
+    monkeypatch.setattr(libvirt, "open", open_once)
+    monkeypatch.setattr(libvirt, "openReadOnly", open_once)
+    result = audit()
+    assert {record["error"] for record in result["domains"]} == {f"Connecting to libvirt at {URI} failed: it is gone"}
+    assert [record["name"] for record in result["domains"]] == list("abc")
+
+
+def test_a_domain_that_is_gone_after_the_listing(
+    host: Host, audit: Audit, processes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet_of(host, "abc")
+
+    def undefine_first(*how: t.Any) -> t.Any:
+        host.connection.lookupByName("a").undefine()
+        return deal_out(*how)
+
+    monkeypatch.setattr(run_file, "deal_out", undefine_first)
+    first, *others = audit()["domains"]
+    assert first["error"] == "a is gone: it ended or was undefined meanwhile."
+    assert [record.get("error") for record in others] == [None, None]
