@@ -38,6 +38,7 @@ from ansible_collections.kvmops.console.tests.lab.kvmlab import (
     network,
     seed,
     state,
+    systemd,
 )
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the lab makes namespaces and mounts, and needs root for it")
@@ -408,6 +409,24 @@ class TestFleet:
                 socket.create_connection((other.address, other.ssh_port), 20)
         other.sshd("start")
         host.virsh("undefine", "one")
+
+
+class TestSystemd:
+    def test_is_what_comers_by_ssh_meet_and_ends_with_its_host(self, short_lived: str) -> None:
+        if systemd.missing():
+            pytest.skip(str(systemd.missing()))
+        (host,) = Lab().up(short_lived)
+        first = systemd.start(host, ssh=True)
+        assert systemd.start(host, ssh=True) == first, "one that runs is left alone"
+        begun = state.started(first)
+        variables = host.variables()
+        words = ["ssh", *variables["ansible_ssh_common_args"].split(), "-i", variables["ansible_ssh_private_key_file"]]
+        words += [f"root@{host.address}", "cat /proc/1/comm; systemctl is-system-running"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+        assert done.stdout.split() == ["systemd", "running"], done.stderr
+        Lab().down(short_lived)
+        assert state.started(first) != begun
+        assert not list(Path("/sys/fs/cgroup").glob(f"**/kvmops-{short_lived}"))
 
 
 class TestLibvirtd:

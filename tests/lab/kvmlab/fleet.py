@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
-from . import inventory
+from . import inventory, systemd
 from .build import fetch_backports
 from .domains import AFFECTED_QEMU, FIXED_QEMU, PASSWORD, Demo
 from .host import Host
@@ -61,14 +61,21 @@ def _stop_sshd(host: Host) -> None:
     host.sshd("stop")
 
 
+def _boot(host: Host) -> None:
+    systemd.start(host, ssh=True)
+
+
 class Member(NamedTuple):
-    """A host: what is done to it before and after it gets its domains, and as whom Ansible comes."""
+    """A host: what is done to it before and after it gets its domains, and as whom Ansible comes. `group`: where the
+    inventory has it.
+    """
 
     domains: tuple[Demo, ...]
     before: Callable[[Host], None] = _as_it_is
     after: Callable[[Host], None] = _as_it_is
     user: str = "root"
     sound: bool = True
+    group: str = "lab"
 
 
 MEMBERS = {
@@ -99,21 +106,27 @@ MEMBERS = {
     "reader": Member((Demo("shown", power_control="yes"),), before=_add_reader, user=_READER, sound=False),
     "stopped": Member((Demo("hidden", power_control="yes"),), after=_stop_libvirtd, sound=False),
     "unreachable": Member((), after=_stop_sshd, sound=False),
+    # Whoever comes to it is where its systemd is PID 1, and sees no process of its libvirtd.
+    "services": Member((Demo("gate", power_control="yes"),), after=_boot, sound=False, group="services"),
 }
 
 
 def _present(say: Say) -> dict[str, Member]:
     """The members that this machine can have."""
-    if fetch_backports() is not None:
-        return MEMBERS
-    say("backports is left out: this machine's release has no backports with a QEMU")
-    return {name: member for name, member in MEMBERS.items() if name != "backports"}
+    without: dict[str, Optional[str]] = {"services": systemd.missing()}
+    if fetch_backports() is None:
+        without["backports"] = "this machine's release has no backports with a QEMU"
+    without = {name: why for name, why in without.items() if why}
+    for name, why in without.items():
+        say(f"{name} is left out: {why}")
+    return {name: member for name, member in MEMBERS.items() if name not in without}
 
 
 def begin(names: Sequence[str] = (), *, wait: float = 0, say: Say = lambda line: None) -> str:
     """Start the members (all, or those named), or put those that are up as they were; returns an inventory of all.
 
-    Its groups are `lab`, all of them, and `sound`, those with which everything can be done.
+    Its groups are `lab`, all whose domains are looked after, `sound`, those of them with which everything can be done,
+    and `services`, where systemd runs.
     """
     unknown = set(names) - MEMBERS.keys()
     if unknown:
@@ -139,9 +152,12 @@ def _prepare(host: Host, member: Member) -> None:
 
 def _inventory(hosts: dict[str, Host], members: dict[str, Member]) -> str:
     up = {PREFIX + name: member for name, member in members.items() if PREFIX + name in hosts}
-    every = {name: {**hosts[name].variables(), "ansible_user": member.user} for name, member in up.items()}
-    sound: dict[str, dict[str, str]] = {name: {} for name, member in up.items() if member.sound}
-    return inventory.to_yaml({"all": {"children": {"lab": {"hosts": every}, "sound": {"hosts": sound}}}})
+    groups: dict[str, dict[str, dict[str, str]]] = {"lab": {}, "services": {}, "sound": {}}
+    for name, member in up.items():
+        groups[member.group][name] = {**hosts[name].variables(), "ansible_user": member.user}
+        if member.sound:
+            groups["sound"][name] = {}
+    return inventory.to_yaml({"all": {"children": {name: {"hosts": members} for name, members in groups.items()}}})
 
 
 def end(*, wait: float = 0) -> None:

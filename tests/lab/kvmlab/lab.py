@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Optional
 
-from . import inventory, namespace, network, services, state
+from . import inventory, namespace, network, services, state, systemd
 from .build import GUEST, QEMU, build
 from .domains import GUEST_FOLDER, QEMU_FOLDER
 from .host import Host
@@ -178,6 +178,7 @@ def _end(name: str) -> None:
     record = state.read(name)
     if shutil.which("ssh"):
         inventory.close_connections(name)
+    systemd.end(name)
     if record is not None:
         if state.alive(record):
             namespace.end(record["pid"])

@@ -153,7 +153,8 @@ def _await(ready: Callable[[], bool], pid: int, daemon: str, log: Path, seconds:
         time.sleep(0.05)
 
 
-def _ssh_answers(address: str) -> bool:
+def ssh_answers(address: str) -> bool:
+    """Whether an SSH server is at the address of a host."""
     with contextlib.suppress(OSError), socket.create_connection((address, SSH_PORT), timeout=5) as connection:
         connection.settimeout(20)
         return connection.recv(4) == b"SSH-"
@@ -176,7 +177,7 @@ def start_sshd(record: state.Record) -> None:
     log = state.folder(record["name"]) / "sshd.log"
     if not running(record["pid"], "sshd"):
         _spawn(record["pid"], log, "/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/lab_sshd_config")
-    _await(lambda: _ssh_answers(record["address"]), record["pid"], "sshd", log)
+    _await(lambda: ssh_answers(record["address"]), record["pid"], "sshd", log)
 
 
 def start_libvirtd(record: state.Record) -> None:
