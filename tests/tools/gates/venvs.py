@@ -45,6 +45,9 @@ class Environment(NamedTuple):
     system: bool = False
 
 
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+
 class Core(NamedTuple):
     """An ansible-core release on one interpreter."""
 
@@ -99,17 +102,21 @@ def galaxy() -> Environment:
     return Environment("galaxy", host.interpreters()[newest.python], files, (f"ansible-core~={newest.version}.0",))
 
 
+def system_python() -> tuple[int, int]:
+    """The version of the system's Python."""
+    probe = "import sys; print(*sys.version_info[:2])"
+    words = subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True, text=True, check=True).stdout.split()
+    return int(words[0]), int(words[1])
+
+
 def live() -> Environment:
     """The system's Python with its libvirt and lxml bindings, and ansible-core beside them."""
-    python = "/usr/bin/python3"
-    probe = "import sys; print(*sys.version_info[:2])"
-    words = subprocess.run([python, "-c", probe], capture_output=True, text=True, check=True).stdout.split()
-    system = (int(words[0]), int(words[1]))
+    system = system_python()
     versions = [version for version, first, last in CORES if first <= system <= last]
     if not versions:
-        raise host.Missing(f"No supported ansible-core runs on this system's Python {words[0]}.{words[1]}.")
+        raise host.Missing(f"No supported ansible-core runs on this system's Python {system[0]}.{system[1]}.")
     files = (REQUIREMENTS / "live.txt", UNIT_REQUIREMENTS)
-    return Environment("live", python, files, (f"ansible-core~={versions[-1]}.0",), system=True)
+    return Environment("live", SYSTEM_PYTHON, files, (f"ansible-core~={versions[-1]}.0",), system=True)
 
 
 def _key(environment: Environment) -> str:
