@@ -14,6 +14,8 @@ from . import ansible_test, checks, host, tree, venvs
 from .gate import LIVE, STATIC, Failed, Gate, Job, Outcome, count, judge
 
 COLLECTION = "kvmops.console"
+CONTROLLER = ("tests/integration/awx", "tests/integration/groups")
+"""Integration tests that need a controller, and none of the lab's hosts."""
 
 
 def _tool(*command: str, environment: Callable[[], venvs.Environment] = venvs.lint) -> Callable[[Job], Outcome]:
@@ -67,16 +69,18 @@ def _mypy(job: Job) -> Outcome:
     return Outcome(passed=1)
 
 
-def pytest(folder: str, *, seconds: int = 900) -> Callable[[Job], Outcome]:
-    """A gate that is a folder of tests, run by the system's Python with its libvirt bindings."""
+def pytest(*folders: str, without: tuple[str, ...] = (), seconds: int = 900) -> Callable[[Job], Outcome]:
+    """A gate that is folders of tests, run by the system's Python with its libvirt bindings."""
 
     def run(job: Job) -> Outcome:
         tools = job.venv(venvs.live())
         root = job.tree()
-        if not (root / folder).is_dir():
-            raise Failed(f"{folder} is not there.")
+        absent = [folder for folder in (*folders, *without) if not (root / folder).is_dir()]
+        if absent:
+            raise Failed(f"{', '.join(absent)} is not there.")
         report = job.folder / "report.xml"
-        words = [str(tools / "python"), "-m", "pytest", "-p", "no:cacheprovider", f"--junit-xml={report}", folder]
+        words = [str(tools / "python"), "-m", "pytest", "-p", "no:cacheprovider", f"--junit-xml={report}", *folders]
+        words += [f"--ignore={folder}" for folder in without]
         status = job.run(words, cwd=root, env=job.environment(tools, PYTHONPATH=str(job.folder)), seconds=seconds)
         return judge(status, count([report]) if report.exists() else Outcome())
 
@@ -125,8 +129,14 @@ def all_gates() -> list[Gate]:
         ),
         Gate("units", ("units", "pytest"), STATIC, pytest("tests/unit")),
         Gate("fuzz", ("units", "pytest"), STATIC, pytest("tests/fuzz")),
+        Gate("controller", ("integration", "pytest"), STATIC, pytest(*CONTROLLER)),
         Gate("lab", ("integration", "pytest"), LIVE, pytest("tests/lab", seconds=1800)),
-        Gate("integration", ("integration", "pytest"), LIVE, pytest("tests/integration", seconds=2400)),
+        Gate(
+            "integration",
+            ("integration", "pytest"),
+            LIVE,
+            pytest("tests/integration", without=CONTROLLER, seconds=2400),
+        ),
     ]
     if tree.has("extensions/molecule"):
         gates.append(Gate("molecule", ("integration",), LIVE, _molecule))
