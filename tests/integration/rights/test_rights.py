@@ -275,14 +275,14 @@ def test_a_read_only_audit_says_what_it_does_not_see(host: Guarded) -> None:
 
 def test_an_audit_sees_as_much_as_its_user_may(host: Guarded) -> None:
     CASES["audit"].prepare(host)
-    seen = {}
+    seen = []
     for lacking in ((), ("domain.read-secure",), ("domain.open-graphics",)):
         host.join("kvmops-audit", *(f"no-{permission}" for permission in lacking))
         result = host.module("domain_info")
         (record,) = result["domains"]
         assert result["host"]["read_only"] is False
-        seen[lacking] = (record["blind_spots"], record["graphics"][0]["password"], record["qemu"]["running"])
-    whole, secretive, shut = seen.values()
+        seen.append((record["blind_spots"], record["graphics"][0]["password"], record["qemu"]["running"]))
+    whole, secretive, shut = seen
     assert (whole[0], whole[1], whole[2]["verdict"]) == (["vnc_settings", "process"], True, "fixed")
     assert secretive[:2] == (["password", "vnc_settings", "process"], None)
     assert shut[0] == ["vnc_settings", "process", "running_qemu"]

@@ -41,7 +41,8 @@ def _of_question(question: dict[str, t.Any]) -> t.Iterator[str]:
         yield f"{kind} is no type of a question"
         return
     default = question.get("default", "")
-    if default != "" and type(default) is not TYPES[kind]:
+    # A boolean is an integer to isinstance().
+    if default != "" and (not isinstance(default, TYPES[kind]) or isinstance(default, bool)):
         yield f"the default {default!r} is no {TYPES[kind].__name__}"
         return
     for name in ("min", "max"):
