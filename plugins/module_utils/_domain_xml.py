@@ -177,13 +177,16 @@ class Order(t.NamedTuple):
     before: list[str]
 
 
+NO_ORDER = Order(None, [], [])
+
+
 def read_order(root: _Element) -> Order:
     """From `<order priority="10"><after>db-*</after><before>web</before></order>` in our element; what cannot be
     understood is as good as none.
     """
     element = root.find(f"metadata/{_OURS}/{_ORDER}")
     if element is None:
-        return Order(None, [], [])
+        return NO_ORDER
     priority = element.get("priority", "")
     known = priority.isascii() and priority.isdigit() and len(priority) <= _MOST_DIGITS
     return Order(int(priority) if known else None, _names(element, "after"), _names(element, "before"))

@@ -25,9 +25,12 @@ MOST = 4
 """Processes. The machine's processors are for its guests."""
 
 
-def how_many(items: int, a_process: int) -> int:
-    """Of how many processes so many items are worth, when one with less than `a_process` of them is not."""
-    return max(1, min(MOST, items // a_process, len(os.sched_getaffinity(0))))
+def how_many(items: int, a_process: int, a_processor: int = 1) -> int:
+    """Of how many processes so many items are worth, when one with less than `a_process` of them is not.
+
+    `a_processor`: how many find room on one: more than one where each mostly waits for another program.
+    """
+    return max(1, min(MOST, items // a_process, a_processor * len(os.sched_getaffinity(0))))
 
 
 def deal_out(

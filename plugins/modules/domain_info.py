@@ -146,6 +146,7 @@ domains:
         - Its turn when the fleet is power-cycled, as its owner says by an element
           C(<order priority="10"><after>db-*</after><before>web</before></order>) in its metadata, in the element
           C(console) of the namespace C(https://kvmops.github.io/console/1).
+      returned: where the owner says one
       type: dict
       contains:
         priority:

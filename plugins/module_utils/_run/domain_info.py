@@ -226,12 +226,14 @@ class Auditor:
             "graphics": graphics,
             "owner_wants": _owner_wants(config),
             "managed_by": _managers.describe(root if config is None else config),
-            "order": _domain_xml.read_order(root if config is None else config)._asdict(),
             "restart_pending": bool(config is not None and live is not None)
             and list(map(_domain_xml.has_effect, live_settings)) != list(map(_domain_xml.has_effect, config_settings)),
             **self._qemu(domain, live, root if config is None else config, process),
             "saved_states": saved_states or [],
         }
+        order = _domain_xml.read_order(root if config is None else config)
+        if order != _domain_xml.NO_ORDER:
+            record["order"] = order._asdict()
         sees_process = process is not None or not self._has_process(domain)
         record["blind_spots"] = _blind_spots.find(record, process=sees_process, saved_states=saved_states is not None)
         return record

@@ -52,6 +52,8 @@ ATTEMPTS = 10
 
 A_PROCESS = 25
 """Domains that are worth a process of their own."""
+A_PROCESSOR = 2
+"""Processes that share one: an edit waits four times for libvirt."""
 
 SKIP = "skip"
 EDIT = "edit"
@@ -72,7 +74,7 @@ def run(module: AnsibleModule) -> Record:
         report_unmatched(module, unmatched, uri)
         # Handles keep their connection open, and a new process must not find an open one.
         listed = [domain._replace(handle=None) for domain in listed]
-    processes = 1 if _libvirt.runs_here(uri) else how_many(len(listed), A_PROCESS)
+    processes = 1 if _libvirt.runs_here(uri) else how_many(len(listed), A_PROCESS, A_PROCESSOR)
 
     def work(domains: t.Sequence[Listed]) -> t.Iterator[Record]:
         return _edit_all(domains, module.params, module.check_mode)

@@ -138,3 +138,8 @@ def test_what_goes_wrong_here_leaves_nobody_behind() -> None:
 def test_how_many(items: int, processors: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(processors)))
     assert how_many(items, 8) == expected
+
+
+def test_how_many_that_mostly_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    assert [how_many(100, 8, a_processor) for a_processor in (1, 2, 9)] == [1, 2, 4]

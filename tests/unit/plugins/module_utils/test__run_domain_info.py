@@ -23,6 +23,7 @@ from ansible_collections.kvmops.console.plugins.module_utils import (
     _qemu_facts,
     _qemu_process,
 )
+from ansible_collections.kvmops.console.plugins.module_utils._domain_xml import NAMESPACE
 from ansible_collections.kvmops.console.plugins.module_utils._processes import deal_out
 from ansible_collections.kvmops.console.plugins.module_utils._qemu_conf import VncDefaults
 from ansible_collections.kvmops.console.plugins.module_utils._qemu_process import QemuProcess
@@ -155,7 +156,6 @@ def test_a_record(host: Host, audit: Audit) -> None:
         ],
         "owner_wants": None,
         "managed_by": None,
-        "order": {"priority": None, "after": [], "before": []},
         "restart_pending": False,
         "qemu": {"running": None, "next_start": judged("affected", "/opt/affected")},
         "saved_states": [],
@@ -626,7 +626,7 @@ def test_a_domain_counts_once_for_the_worst(running: str | None, next_start: str
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let two share the work, from two domains on."""
     monkeypatch.setattr(_libvirt, "runs_here", lambda uri: False)
-    monkeypatch.setattr(run_file, "how_many", lambda items, a_process: 2)
+    monkeypatch.setattr(run_file, "how_many", lambda *how: 2)
 
 
 def fleet_of(host: Host, names: str) -> None:
@@ -710,3 +710,12 @@ def test_a_domain_that_is_gone_after_the_listing(
     first, *others = audit()["domains"]
     assert first["error"] == "a is gone: it ended or was undefined meanwhile."
     assert [record.get("error") for record in others] == [None, None]
+
+
+def test_the_owner_s_order_is_told_where_there_is_one(host: Host, audit: Audit) -> None:
+    said = f"<metadata><k:console xmlns:k='{NAMESPACE}'><k:order priority='0'/></k:console></metadata>"
+    host.define(domain("first", vnc(), number=1).replace("<memory>", f"{said}<memory>"))
+    host.define(domain("second", vnc(), number=2))
+    first, second = audit()["domains"]
+    assert first["order"] == {"priority": 0, "after": [], "before": []}
+    assert "order" not in second

@@ -332,7 +332,7 @@ def test_a_backup_folder_that_others_can_enter_stops_the_edit(host: Host, play: 
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let two share the work, from two domains on."""
     monkeypatch.setattr(_libvirt, "runs_here", lambda uri: False)
-    monkeypatch.setattr(run_file, "how_many", lambda items, a_process: 2)
+    monkeypatch.setattr(run_file, "how_many", lambda *how: 2)
 
 
 def fleet_of(host: Host, names: str) -> None:
