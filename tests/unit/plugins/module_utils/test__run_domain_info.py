@@ -38,6 +38,7 @@ from ansible_collections.kvmops.console.tests.unit.plugins.module_utils.testdriv
     Result,
     call,
     domain,
+    lose_libvirt,
     probe,
     uuid,
     vnc,
@@ -681,17 +682,7 @@ def test_a_libvirt_that_is_gone_after_the_listing_is_told_by_every_domain(
     host: Host, audit: Audit, processes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet_of(host, "abc")
-    opener = libvirt.open
-    opened: list[str] = []
-
-    def open_once(uri: str) -> t.Any:
-        if opened:
-            raise libvirt.libvirtError("it is gone")
-        opened.append(uri)
-        return opener(uri)
-
-    monkeypatch.setattr(libvirt, "open", open_once)
-    monkeypatch.setattr(libvirt, "openReadOnly", open_once)
+    lose_libvirt(monkeypatch)
     result = audit()
     assert {record["error"] for record in result["domains"]} == {f"Connecting to libvirt at {URI} failed: it is gone"}
     assert [record["name"] for record in result["domains"]] == list("abc")

@@ -31,6 +31,7 @@ from ansible_collections.kvmops.console.tests.unit.plugins.module_utils.testdriv
     Result,
     call,
     domain,
+    lose_libvirt,
     probe,
     uuid,
     vnc,
@@ -387,16 +388,7 @@ def test_a_libvirt_that_is_gone_after_the_listing_is_told_by_every_domain(
     host: Host, play: Play, processes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet_of(host, "abc")
-    opener = libvirt.open
-    opened: list[str] = []
-
-    def open_once(uri: str) -> t.Any:
-        if opened:
-            raise libvirt.libvirtError("it is gone")
-        opened.append(uri)
-        return opener(uri)
-
-    monkeypatch.setattr(libvirt, "open", open_once)
+    lose_libvirt(monkeypatch)
     result = play()
     assert {record["error"] for record in result["domains"]} == {f"Connecting to libvirt at {URI} failed: it is gone"}
     assert [(record["name"], record["changed"]) for record in result["domains"]] == [(name, False) for name in "abc"]

@@ -17,6 +17,7 @@ from unittest import mock
 from xml.sax.saxutils import escape, quoteattr
 
 import libvirt
+import pytest
 from ansible.module_utils import basic
 
 from ansible_collections.kvmops.console.plugins.module_utils import _libvirt
@@ -133,3 +134,18 @@ def probe(path: str, cache: Cache, *, allow_wrapper: bool = False) -> BinaryProb
     word = path.rpartition("/")[2]
     version, package = (None, None) if word == UNKNOWN else ("7.2.0", "Debian 1:7.2")
     return BinaryProbe(Verdict(word, PROBE, f"probe of {path}"), version, package, path)
+
+
+def lose_libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the first connection be the last."""
+    opener = libvirt.open
+    opened: list[str] = []
+
+    def open_once(uri: str) -> t.Any:
+        if opened:
+            raise libvirt.libvirtError("it is gone")
+        opened.append(uri)
+        return opener(uri)
+
+    monkeypatch.setattr(libvirt, "open", open_once)
+    monkeypatch.setattr(libvirt, "openReadOnly", open_once)
