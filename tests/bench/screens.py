@@ -37,7 +37,7 @@ from ansible_collections.kvmops.console.tests.bench import png
 from ansible_collections.kvmops.console.tests.integration.conftest import Hypervisor
 from ansible_collections.kvmops.console.tests.integration.screens import guest
 from ansible_collections.kvmops.console.tests.lab.kvmlab import FIXED_QEMU, Lab, domain_xml
-from ansible_collections.kvmops.console.tests.lab.kvmlab.domains import GUEST_FOLDER
+from ansible_collections.kvmops.console.tests.lab.kvmlab.domains import GUEST_ARGUMENTS, GUEST_FOLDER
 
 HERE = Path(__file__).resolve().parent
 GUESTS = int(os.environ.get("GUESTS", "32"))
@@ -238,7 +238,7 @@ class Watched:
         for before, after in (
             ("<domain ", f"<domain xmlns:qemu='{QEMU_NAMESPACE}' "),
             (f"{GUEST_FOLDER}/initrd.gz", os.fspath(initrd)),
-            ("console=tty1 console=ttyS0 nokaslr quiet", f"{guest.COMMAND_LINE} vga=0x318"),
+            (GUEST_ARGUMENTS, f"{guest.COMMAND_LINE} vga=0x318"),
             ("</domain>", f"<qemu:commandline>{_arguments('-qmp', SECOND_MONITOR)}</qemu:commandline></domain>"),
         ):
             assert xml.count(before) == 1, before

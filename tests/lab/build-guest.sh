@@ -7,7 +7,7 @@
 # DIR (default: guest in ${KVMOPS_CACHE:-/var/cache/kvmops-console}) appears at the end, complete or not at all.
 #
 # Under TCG it prints LAB GUEST READY on tty1 and ttyS0 some six seconds after its start, has a shell on tty1, loads the drivers
-# of a USB tablet, and powers off on the ACPI button. Boot it with 'console=tty1 console=ttyS0 nokaslr quiet' and 256 MiB.
+# of a USB tablet, and powers off on the ACPI button. Boot it with 'console=tty1 console=ttyS0 nokaslr no_timer_check quiet' and 256 MiB.
 set -euo pipefail
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive
 

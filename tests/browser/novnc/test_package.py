@@ -20,6 +20,7 @@ from ansible_collections.kvmops.console.tests.browser.novnc.conftest import Modu
 from ansible_collections.kvmops.console.tests.browser.novnc.machine import SECONDS, Machine
 from ansible_collections.kvmops.console.tests.browser.novnc.viewer import Viewer, write_page
 from ansible_collections.kvmops.console.tests.lab.kvmlab.build import GUEST
+from ansible_collections.kvmops.console.tests.lab.kvmlab.domains import GUEST_ARGUMENTS
 from ansible_collections.kvmops.console.tests.lab.kvmlab.machine import cache
 
 TABLET = ("-usb", "-device", "usb-tablet")
@@ -30,7 +31,7 @@ POWER_SHOWN = """document.documentElement.classList.contains('noVNC_connected')
 def guest() -> tuple[str, ...]:
     folder = cache() / GUEST
     words = ("-kernel", f"{folder}/vmlinuz", "-initrd", f"{folder}/initrd.gz")
-    return (*words, "-append", "console=tty1 console=ttyS0 nokaslr quiet", *TABLET)
+    return (*words, "-append", GUEST_ARGUMENTS, *TABLET)
 
 
 def installed(version: str, folder: Path) -> Path:

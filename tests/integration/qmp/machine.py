@@ -19,7 +19,7 @@ from typing import Any, Optional
 
 from ansible_collections.kvmops.console.plugins.module_utils import _qmp
 from ansible_collections.kvmops.console.tests.lab.kvmlab.build import QEMU, build
-from ansible_collections.kvmops.console.tests.lab.kvmlab.domains import FIXED_QEMU
+from ansible_collections.kvmops.console.tests.lab.kvmlab.domains import FIXED_QEMU, GUEST_ARGUMENTS
 from ansible_collections.kvmops.console.tests.lab.kvmlab.machine import cache
 
 SECONDS = 120.0
@@ -116,7 +116,7 @@ def _guest() -> tuple[str, ...]:
     guest = cache() / "guest"
     return (
         *("-m", "256", "-kernel", os.fspath(guest / "vmlinuz"), "-initrd", os.fspath(guest / "initrd.gz")),
-        *("-append", "console=tty1 console=ttyS0 nokaslr quiet"),
+        *("-append", GUEST_ARGUMENTS),
     )
 
 

@@ -23,6 +23,7 @@ from typing import Any, Callable, TypeVar
 
 from ansible_collections.kvmops.console.plugins.module_utils import _image
 from ansible_collections.kvmops.console.plugins.module_utils._image import Picture
+from ansible_collections.kvmops.console.tests.lab.kvmlab.domains import KERNEL_ARGUMENTS
 
 SECONDS = 120.0
 """The bound of every wait: ten times what the slowest takes on a busy machine."""
@@ -140,7 +141,7 @@ def _lab_guest() -> Path:
     return Path(os.environ.get("KVMOPS_CACHE") or "/var/cache/kvmops-console") / "guest"
 
 
-COMMAND_LINE = "rdinit=/screen console=tty1 nokaslr quiet"
+COMMAND_LINE = f"rdinit=/screen console=tty1 {KERNEL_ARGUMENTS}"
 """The kernel's, for an initrd() of ours."""
 
 

@@ -12,6 +12,10 @@ from xml.etree import ElementTree as ET
 
 QEMU_FOLDER = "/opt/qemu-7.2.0"
 GUEST_FOLDER = "/opt/lab-guest"
+KERNEL_ARGUMENTS = "nokaslr no_timer_check quiet"
+"""`no_timer_check`: where many guests boot at once, a slow clock makes Linux panic, 'IO-APIC + timer doesn't work'."""
+GUEST_ARGUMENTS = f"console=tty1 console=ttyS0 {KERNEL_ARGUMENTS}"
+"""The kernel's, of the lab's Linux guest."""
 AFFECTED_QEMU = f"{QEMU_FOLDER}/bin/qemu-system-x86_64"
 FIXED_QEMU = "/usr/bin/qemu-system-x86_64"
 PASSWORD = "sesam-42"  # VNC passwords have eight characters
@@ -92,7 +96,7 @@ def domain_xml(
     if guest:
         _add(system, "kernel", f"{GUEST_FOLDER}/vmlinuz")
         _add(system, "initrd", f"{GUEST_FOLDER}/initrd.gz")
-        _add(system, "cmdline", "console=tty1 console=ttyS0 nokaslr quiet")
+        _add(system, "cmdline", GUEST_ARGUMENTS)
     _add(_add(domain, "features"), "acpi")
     parts = _add(domain, "devices")
     _add(parts, "emulator", emulator)
