@@ -36,6 +36,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._files import (
     write_whole,
 )
 from ansible_collections.kvmops.console.plugins.module_utils._image import Picture, Rectangle
+from ansible_collections.kvmops.console.plugins.module_utils._picture_names import file_stem
 from ansible_collections.kvmops.console.plugins.module_utils._screen_reading import (
     GLANCE,
     OCR,
@@ -120,26 +121,6 @@ def shoot(screen: Screen, options: Options) -> Record:
     if options.wait is None:
         return _publish(screen, options, _look(screen, options, options.max_age))
     return _wait(screen, options, options.wait)
-
-
-_MOST_NAME = 120
-"""Bytes of a name in a file name, which has 255 at most."""
-
-
-def safe_name(name: str) -> str:
-    """`name` as part of a file name: readable, in one folder, never hidden; different names stay different."""
-    plain = re.sub(r"[^\w.@+-]", "_", name).lstrip(".-").encode()[:_MOST_NAME].decode(errors="ignore")
-    if plain and plain == name:
-        return plain
-    return f"{plain or '_'}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
-
-
-def file_stem(name: str, head: int, source: str = "") -> str:
-    """The name of a picture's file, without its ending; no name has a tilde, so that no two screens share a file.
-
-    `source` tells machines of one name apart: where they come from, in letters and digits; nothing for the usual one.
-    """
-    return safe_name(name) + (f"~{source}" if source else "") + (f"~{head}" if head else "")
 
 
 # --- One picture ------------------------------------------------------------------------------------------------------

@@ -29,8 +29,8 @@ from ansible.utils.path import makedirs_safe
 
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 from ansible_collections.kvmops.console.plugins.module_utils._files import read_whole, write_whole
+from ansible_collections.kvmops.console.plugins.module_utils._picture_names import file_stem, safe_name
 from ansible_collections.kvmops.console.plugins.module_utils._run import _progress
-from ansible_collections.kvmops.console.plugins.module_utils._screens import file_stem, safe_name
 
 PAUSE = 10.0
 """Seconds between two words of progress."""

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ansible_collections.kvmops.console.plugins.module_utils._screens import safe_name
+from ansible_collections.kvmops.console.plugins.module_utils._picture_names import safe_name
 from ansible_collections.kvmops.console.plugins.plugin_utils._report.model import Json
 from ansible_collections.kvmops.console.plugins.plugin_utils._wall.model import (
     FAILED,

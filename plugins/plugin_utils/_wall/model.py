@@ -18,8 +18,8 @@ from collections import Counter
 from datetime import datetime, timezone
 
 from ansible_collections.kvmops.console.plugins.module_utils._incus_names import file_name
+from ansible_collections.kvmops.console.plugins.module_utils._picture_names import file_stem
 from ansible_collections.kvmops.console.plugins.module_utils._screen_kind import KINDS, UNKNOWN
-from ansible_collections.kvmops.console.plugins.module_utils._screens import file_stem
 from ansible_collections.kvmops.console.plugins.plugin_utils._report.model import (
     Json,
     Shape,

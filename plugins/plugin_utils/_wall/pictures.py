@@ -32,7 +32,7 @@ import typing as t
 from ansible_collections.kvmops.console.plugins.module_utils import _image
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ImageError
 from ansible_collections.kvmops.console.plugins.module_utils._files import read_whole, write_whole
-from ansible_collections.kvmops.console.plugins.module_utils._screens import file_stem, safe_name
+from ansible_collections.kvmops.console.plugins.module_utils._picture_names import file_stem, safe_name
 from ansible_collections.kvmops.console.plugins.plugin_utils._report.model import Json
 from ansible_collections.kvmops.console.plugins.plugin_utils._wall.model import (
     PRIVATE,

@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.kvmops.console.plugins.module_utils import _screens
 from ansible_collections.kvmops.console.plugins.module_utils._errors import InputError
+from ansible_collections.kvmops.console.plugins.module_utils._picture_names import safe_name
 from ansible_collections.kvmops.console.plugins.module_utils._qmp_screens import ALL, Head
 from ansible_collections.kvmops.console.plugins.module_utils._run import qmp_screenshot
 from ansible_collections.kvmops.console.plugins.module_utils._run.qmp_screenshot import Machine, read_machines
@@ -76,7 +77,7 @@ def test_one_screen_has_one_folder_whatever_it_is_called(tmp_path: Path) -> None
         for path, head in ((one, primary), (same, primary), (one, first), (one, second), (one, Head(3, "video0", 1)))
     }
     assert len(keys) == 3
-    assert all(_screens.safe_name(key) == key for key in keys)
+    assert all(safe_name(key) == key for key in keys)
 
 
 def test_owner_of_the_host_may_forbid_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

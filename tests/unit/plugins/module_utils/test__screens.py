@@ -26,8 +26,6 @@ from ansible_collections.kvmops.console.plugins.module_utils._screens import (
     Shot,
     Wait,
     WaitFailed,
-    file_stem,
-    safe_name,
     shoot,
 )
 
@@ -164,28 +162,6 @@ def test_dest_has_names_for_people(options: Options, tmp_path: Path) -> None:
     assert os.path.dirname(second["path"]) == dest
     assert second["path"].endswith("~1.png")
     assert len(os.listdir(dest)) == 3
-
-
-@pytest.mark.parametrize(
-    "name", ["..", ".hidden", "-rf", "a/b", "a\0b", "", "\n", "büro pc 7", "x" * 300, "名" * 100, "a|b"]
-)
-def test_names_that_are_no_file_names(name: str) -> None:
-    safe = safe_name(name)
-    assert "/" not in safe
-    assert "\0" not in safe
-    assert safe[0] not in ".-"
-    assert len(safe.encode()) < 200
-    assert safe != safe_name(name + "x")
-
-
-def test_no_two_screens_share_a_file() -> None:
-    stems = [file_stem("web", 0), file_stem("web", 1), file_stem("web-1", 0), file_stem("web~1", 0)]
-    assert stems[:3] == ["web", "web~1", "web-1"]
-    assert len(set(stems)) == 4
-
-
-def test_names_that_are_kept() -> None:
-    assert [safe_name(name) for name in ("web-1", "db_2.example.org", "büro")] == ["web-1", "db_2.example.org", "büro"]
 
 
 def test_the_history_keeps_what_changed_and_so_many(options: Options) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from ansible_collections.kvmops.console.plugins.module_utils._screens import file_stem, safe_name
+from ansible_collections.kvmops.console.plugins.module_utils._picture_names import file_stem, safe_name
 from ansible_collections.kvmops.console.plugins.plugin_utils._wall import model, site
 from ansible_collections.kvmops.console.plugins.plugin_utils._wall.pictures import Rules
 
