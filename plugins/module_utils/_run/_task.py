@@ -4,7 +4,7 @@
 
 """What every module's run shares: the libraries, the errors caught once, and the way a bulk result ends.
 
-Private to this collection.
+Private to this collection. It imports little: Ansible parses and sends whatever a module could import, at every task.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
-from ansible_collections.kvmops.console.plugins.module_utils import _domain_xml, _libvirt
 from ansible_collections.kvmops.console.plugins.module_utils._concurrent import left_behind
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 
@@ -31,27 +30,6 @@ RESPAWN_LIMIT = 48_000
 """Bytes of arguments; ansible-core's respawn_module() writes them to a pipe that nobody reads yet, and hangs from 64
 KiB on.
 """
-
-PACKAGES = (
-    "python3-libvirt and python3-lxml (Debian, Ubuntu, RHEL, Fedora; SUSE: python3-libvirt-python and python3-lxml)"
-)
-
-
-def need_libvirt(module: AnsibleModule) -> None:
-    """Make sure of libvirt's bindings and lxml: here, else under the system's Python, else end with one sentence."""
-    traces = {"libvirt": _libvirt.LIBVIRT_TRACEBACK, "lxml": _domain_xml.LXML_TRACEBACK}
-    need(module, traces, "libvirt, lxml.etree", PACKAGES, _guests_of_others)
-
-
-def _guests_of_others() -> str:
-    """Of a host whose guests libvirt will not know of, once it is installed, either."""
-    # Here, because it is hardly ever wanted.
-    from ansible_collections.kvmops.console.plugins.module_utils import _managers
-
-    return "".join(
-        f" {one['name']} is on this host, and its guests run without this libvirt. {one['remedy']}"
-        for one in _managers.not_seen(os.path.lexists)
-    )
 
 
 def need(
@@ -80,19 +58,6 @@ def need(
             respawn_module(interpreter)
     name, trace = next(iter(missing.items()))
     module.fail_json(msg=f"{missing_required_lib(name)} Install {packages}.{more()}", exception=trace)
-
-
-def need_pictures(module: AnsibleModule) -> None:
-    """Make sure of Pillow, which reads and writes the pictures."""
-    # Here, so that modules without pictures need not wait for it to be imported.
-    from ansible_collections.kvmops.console.plugins.module_utils import _image
-
-    if _image.PILLOW_TRACEBACK:
-        module.fail_json(
-            msg=f"{missing_required_lib('Pillow')} Install python3-pil (Debian, Ubuntu), python3-pillow (RHEL, Fedora)"
-            " or python3-Pillow (SUSE).",
-            exception=_image.PILLOW_TRACEBACK,
-        )
 
 
 def finish(module: AnsibleModule, run: t.Callable[[AnsibleModule], Result], records: str = "domains") -> t.NoReturn:

@@ -33,7 +33,8 @@ from ansible_collections.kvmops.console.plugins.module_utils._probe_cache import
 from ansible_collections.kvmops.console.plugins.module_utils._processes import deal_out, how_many
 from ansible_collections.kvmops.console.plugins.module_utils._qemu_process import QemuProcess
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import selection
-from ansible_collections.kvmops.console.plugins.module_utils._run._task import need_libvirt, report_unmatched
+from ansible_collections.kvmops.console.plugins.module_utils._run._needs_libvirt import need_libvirt
+from ansible_collections.kvmops.console.plugins.module_utils._run._task import report_unmatched
 from ansible_collections.kvmops.console.plugins.module_utils._verdict import AFFECTED, FIXED, INCAPABLE, UNKNOWN
 
 if t.TYPE_CHECKING:

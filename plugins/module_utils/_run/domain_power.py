@@ -31,11 +31,8 @@ from ansible_collections.kvmops.console.plugins.module_utils._libvirt import Con
 from ansible_collections.kvmops.console.plugins.module_utils._power import Method
 from ansible_collections.kvmops.console.plugins.module_utils._run import _machine_power
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import domain_options, selection
-from ansible_collections.kvmops.console.plugins.module_utils._run._task import (
-    need_libvirt,
-    need_pictures,
-    report_unmatched,
-)
+from ansible_collections.kvmops.console.plugins.module_utils._run._needs_libvirt import need_libvirt
+from ansible_collections.kvmops.console.plugins.module_utils._run._task import report_unmatched
 
 if t.TYPE_CHECKING:
     from lxml.etree import _Element
@@ -80,6 +77,9 @@ def run(module: AnsibleModule) -> Record:
     need_libvirt(module)
     params = module.params
     if params["evidence"]:
+        # Here, so that a task without pictures need not wait for Pillow to be imported.
+        from ansible_collections.kvmops.console.plugins.module_utils._run._needs_pictures import need_pictures
+
         need_pictures(module)
     if params["evidence_runs"] < 1:
         raise InputError(f"evidence_runs is {params['evidence_runs']}; it has to be 1 at least, for this run.")

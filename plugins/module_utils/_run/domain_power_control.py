@@ -39,7 +39,8 @@ from ansible_collections.kvmops.console.plugins.module_utils._power_policy impor
 from ansible_collections.kvmops.console.plugins.module_utils._probe_cache import Cache
 from ansible_collections.kvmops.console.plugins.module_utils._processes import deal_out, how_many
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import selection, state_directory
-from ansible_collections.kvmops.console.plugins.module_utils._run._task import need_libvirt, report_unmatched
+from ansible_collections.kvmops.console.plugins.module_utils._run._needs_libvirt import need_libvirt
+from ansible_collections.kvmops.console.plugins.module_utils._run._task import report_unmatched
 from ansible_collections.kvmops.console.plugins.module_utils._verdict import NOTHING, UNKNOWN, Verdict
 
 if t.TYPE_CHECKING:

@@ -19,6 +19,8 @@ from ansible_collections.kvmops.console.plugins.module_utils._errors import Cons
 from ansible_collections.kvmops.console.plugins.module_utils._libvirt import Connection, Listed
 from ansible_collections.kvmops.console.plugins.module_utils._processes import deal_out, how_many
 from ansible_collections.kvmops.console.plugins.module_utils._run._domain_options import selection
+from ansible_collections.kvmops.console.plugins.module_utils._run._needs_libvirt import need_libvirt
+from ansible_collections.kvmops.console.plugins.module_utils._run._needs_pictures import need_pictures
 from ansible_collections.kvmops.console.plugins.module_utils._run._progress import Progress
 from ansible_collections.kvmops.console.plugins.module_utils._run._screen_options import (
     check_enclosed,
@@ -27,11 +29,7 @@ from ansible_collections.kvmops.console.plugins.module_utils._run._screen_option
     screen_options,
     shoot_each,
 )
-from ansible_collections.kvmops.console.plugins.module_utils._run._task import (
-    need_libvirt,
-    need_pictures,
-    report_unmatched,
-)
+from ansible_collections.kvmops.console.plugins.module_utils._run._task import report_unmatched
 
 Record = dict[str, t.Any]
 

@@ -20,6 +20,7 @@ from ansible_collections.kvmops.console.plugins.module_utils import _image, _qmp
 from ansible_collections.kvmops.console.plugins.module_utils._concurrent import bounded_map
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError, InputError
 from ansible_collections.kvmops.console.plugins.module_utils._qmp_screens import ALL, Head
+from ansible_collections.kvmops.console.plugins.module_utils._run._needs_pictures import need_pictures
 from ansible_collections.kvmops.console.plugins.module_utils._run._progress import Progress
 from ansible_collections.kvmops.console.plugins.module_utils._run._screen_options import (
     check_enclosed,
@@ -28,7 +29,6 @@ from ansible_collections.kvmops.console.plugins.module_utils._run._screen_option
     screen_options,
     shoot_each,
 )
-from ansible_collections.kvmops.console.plugins.module_utils._run._task import need_pictures
 from ansible_collections.kvmops.console.plugins.module_utils._screens import Screen, Shot
 
 Record = dict[str, t.Any]

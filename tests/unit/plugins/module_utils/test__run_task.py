@@ -13,7 +13,7 @@ import pytest
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.console.plugins.module_utils import _domain_xml, _libvirt
-from ansible_collections.kvmops.console.plugins.module_utils._run import _task
+from ansible_collections.kvmops.console.plugins.module_utils._run import _needs_libvirt, _task
 
 
 class Failed(Exception):
@@ -36,5 +36,5 @@ def test_who_has_no_libvirt_hears_of_guests_that_need_none(monkeypatch: pytest.M
     monkeypatch.setattr(_task, "has_respawned", lambda: True)
     monkeypatch.setattr(os.path, "lexists", lambda path: there and path == "/etc/pve/nodes")
     with pytest.raises(Failed, match="Install python3-libvirt") as failure:
-        _task.need_libvirt(t.cast(AnsibleModule, Module()))
+        _needs_libvirt.need_libvirt(t.cast(AnsibleModule, Module()))
     assert ("Proxmox VE is on this host" in str(failure.value)) == there
