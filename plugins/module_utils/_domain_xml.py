@@ -357,6 +357,10 @@ def child_value(root: _Element, path: str) -> str | None:
     return (found.get(attribute) if attribute else found.text) or None
 
 
+_SELDOM_SAID = {"password_valid_to": "passwdValidTo", "share_policy": "sharePolicy"}
+"""Told where the definition says it: Ansible walks over every value of a thousand records, several times."""
+
+
 def describe_graphics(element: _Element, index: int) -> dict[str, t.Any]:
     """One `<graphics>` as data, without its password: `password` only says whether there is one."""
     listen = [_describe_listen(child) for child in element.findall("listen")]
@@ -372,8 +376,7 @@ def describe_graphics(element: _Element, index: int) -> dict[str, t.Any]:
         "socket": element.get("socket") or (sockets[0] if sockets else None),
         "listen": listen,
         "password": bool(element.get("passwd")),
-        "password_valid_to": element.get("passwdValidTo"),
-        "share_policy": element.get("sharePolicy"),
+        **{key: element.get(name) for key, name in _SELDOM_SAID.items() if element.get(name)},
     }
 
 

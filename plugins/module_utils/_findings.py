@@ -167,7 +167,7 @@ def _managed_elsewhere(record: Record) -> Said | None:
     if manager is None or manager["rewrites"] not in _WRITTEN_ANEW or not _vnc(record):
         return None
     severity, does = _WRITTEN_ANEW[manager["rewrites"]]
-    if record["owner_wants"] is not None:
+    if record.get("owner_wants") is not None:
         return severity, f"{manager['name']} {does}: the powerControl that this collection has set is lost then"
     return "info", f"{manager['name']} {does}: powerControl is then as {manager['name']} makes it, whatever is set here"
 

@@ -118,13 +118,15 @@ domains:
       sample: ["tablet:usb", "mouse:ps2"]
     owner_wants:
       description: What the owner wants of powerControl, where the definition says otherwise because of this collection.
+      returned: where it does
       type: str
       sample: enabled
     managed_by:
       description:
-        - Who else writes the definition, as it tells by its metadata; null where nobody is known to.
+        - Who else writes the definition, as it tells by its metadata.
         - The owner has the last word, by an element C(<managed by="terraform"/>) (or V(nobody)) in the metadata, in the
           element C(console) of the namespace C(https://kvmops.github.io/console/1).
+      returned: where somebody is known to
       type: dict
       contains:
         id:
@@ -212,6 +214,7 @@ domains:
           sample: true
         password_valid_to:
           description: Until when the password is valid, as libvirt writes it.
+          returned: where the definition says
           type: str
           sample: "2026-12-31T23:59:59"
         tls:
@@ -224,6 +227,7 @@ domains:
           sample: false
         share_policy:
           description: What happens when a second viewer comes.
+          returned: where the definition says
           type: str
           sample: allow-exclusive
         power_control:

@@ -225,16 +225,12 @@ class Auditor:
             "emulator": _domain_xml.child_value(root, "devices/emulator"),
             "pointer_devices": _domain_xml.pointer_devices(root),
             "graphics": graphics,
-            "owner_wants": _owner_wants(config),
-            "managed_by": _managers.describe(root if config is None else config),
             "restart_pending": bool(config is not None and live is not None)
             and list(map(_domain_xml.has_effect, live_settings)) != list(map(_domain_xml.has_effect, config_settings)),
             **self._qemu(domain, live, root if config is None else config, process),
             "saved_states": saved_states or [],
         }
-        order = _domain_xml.read_order(root if config is None else config)
-        if order != _domain_xml.NO_ORDER:
-            record["order"] = order._asdict()
+        record.update(_told_by_owner(root, config))
         sees_process = process is not None or not self._has_process(domain)
         record["blind_spots"] = _blind_spots.find(record, process=sees_process, saved_states=saved_states is not None)
         return record
@@ -364,6 +360,18 @@ def differs(carried: t.Sequence[str | None], config: t.Sequence[str | None]) -> 
         _domain_xml.has_effect(setting) != _domain_xml.has_effect(config[number % len(config)])
         for number, setting in enumerate(carried)
     )
+
+
+def _told_by_owner(root: _Element, config: _Element | None) -> Record:
+    """What the metadata tells, where it does: few domains have any, and Ansible walks over every value of all."""
+    metadata = root if config is None else config
+    order = _domain_xml.read_order(metadata)
+    told = {
+        "owner_wants": _owner_wants(config),
+        "managed_by": _managers.describe(metadata),
+        "order": None if order == _domain_xml.NO_ORDER else order._asdict(),
+    }
+    return {key: value for key, value in told.items() if value is not None}
 
 
 def _owner_wants(config: _Element | None) -> str | None:

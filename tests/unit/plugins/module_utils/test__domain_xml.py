@@ -507,8 +507,6 @@ PLAIN = {
     "socket": None,
     "listen": [],
     "password": False,
-    "password_valid_to": None,
-    "share_policy": None,
 }
 
 

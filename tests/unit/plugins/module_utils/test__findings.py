@@ -49,8 +49,6 @@ def domain(**more: t.Any) -> Record:
         "graphics": [vnc()],
         "saved_states": [],
         "qemu": {"running": qemu(FIXED), "next_start": qemu(FIXED)},
-        "owner_wants": None,
-        "managed_by": None,
         **more,
     }
 

@@ -133,8 +133,6 @@ def test_a_record(host: Host, audit: Audit) -> None:
                 "socket": None,
                 "listen": open_address,
                 "password": True,
-                "password_valid_to": None,
-                "share_policy": None,
                 "tls": None,
                 "sasl": None,
                 "power_control": {"live": None, "config": None},
@@ -149,14 +147,11 @@ def test_a_record(host: Host, audit: Audit) -> None:
                 "listen": open_address,
                 "password": True,
                 "password_valid_to": "2030-01-01T00:00:00",
-                "share_policy": None,
                 "tls": False,
                 "sasl": False,
                 "power_control": {"live": None, "config": "yes"},
             },
         ],
-        "owner_wants": None,
-        "managed_by": None,
         "restart_pending": False,
         "qemu": {"running": None, "next_start": judged("affected", "/opt/affected")},
         "saved_states": [],
@@ -302,7 +297,7 @@ def test_a_unix_socket_listens_nowhere(host: Host, audit: Audit) -> None:
 def test_owner_wants(host: Host, audit: Audit, tmp_path: Path, play: Result, wants: str | None) -> None:
     host.define(domain("web-1", vnc("yes")))
     call(domain_power_control.main, uri=URI, backup_dir=str(tmp_path / "b"), cache_dir=str(tmp_path / "c"), **play)
-    assert only(audit())["owner_wants"] == wants
+    assert only(audit()).get("owner_wants") == wants
 
 
 NOVA = '<metadata><nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"/></metadata>'
@@ -337,7 +332,7 @@ def test_an_edit_since_makes_the_memory_stale(host: Host, audit: Audit, tmp_path
     call(domain_power_control.main, uri=URI, backup_dir=str(tmp_path / "b"), cache_dir=str(tmp_path / "c"))
     assert only(audit())["owner_wants"] == "enabled"
     host.define(host.xml("web-1").replace(" powerControl='no'", ""))
-    assert only(audit())["owner_wants"] is None
+    assert "owner_wants" not in only(audit())
 
 
 # Many domains
