@@ -14,11 +14,12 @@ ended by an answer, and bounded by a deadline. They block, so they run in thread
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Hashable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, NamedTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from ansible_collections.kvmops.console.plugins.module_utils import _rfb, _vnc
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
@@ -31,6 +32,9 @@ _THREADS = 16
 """Questions at the same time. Each takes milliseconds, but for servers that don't answer."""
 
 _log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    _Waiting = list[asyncio.Future[Behaviour | None]]
 
 
 class _Question(NamedTuple):
@@ -51,7 +55,7 @@ class Asking:
         self._seconds = seconds
         self._told = told
         self._known: OrderedDict[Hashable, Behaviour | None] = OrderedDict()
-        self._running: dict[_Question, asyncio.Task[Behaviour | None]] = {}
+        self._running: dict[_Question, _Waiting] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="asking")
 
     def knows(self, identity: Hashable, power: str) -> bool:
@@ -69,11 +73,11 @@ class Asking:
             self._known.move_to_end(identity)
             return self._known[identity]
         question = _Question(identity, power == ALLOW)
-        task = self._running.get(question)
-        if task is None:
-            task = asyncio.ensure_future(self._ask(question, connect))
-            self._running[question] = task
-        return await asyncio.shield(task)
+        if question not in self._running:
+            self._ask(question, connect)
+        answer: asyncio.Future[Behaviour | None] = asyncio.get_running_loop().create_future()
+        self._running[question].append(answer)
+        return await answer
 
     def forget(self, identity: Hashable) -> None:
         """Ask anew next time: the server process is gone, or may be. Questions on their way are not waited for."""
@@ -85,31 +89,43 @@ class Asking:
         """Ask nobody any more; questions on their way end within their own time."""
         self._threads.shutdown(wait=False)
 
-    async def _ask(self, question: _Question, connect: Callable[[], _vnc.Way]) -> Behaviour | None:
-        task = asyncio.current_task()
+    def _ask(self, question: _Question, connect: Callable[[], _vnc.Way]) -> None:
+        """Have it asked. A task, and what run_in_executor and shield put around it, would cost more than the asking."""
         loop = asyncio.get_running_loop()
+        waiting = self._running[question] = []
         known = self._known.get(question.identity)
-        behaviour: Behaviour | None = None
-        answered = True
+        asked: Future[Behaviour | None]
         try:
-            behaviour = await loop.run_in_executor(
-                self._threads, _ask_server, connect, question.gate, self._seconds, known
-            )
+            asked = self._threads.submit(_ask_server, connect, question.gate, self._seconds, known)
+        except RuntimeError as error:  # After close(), or where the system has no thread left
+            asked = Future()
+            asked.set_exception(error)
+
+        def answered(_asked: object) -> None:
+            with contextlib.suppress(RuntimeError):  # The loop has ended, and whoever waited with it
+                loop.call_soon_threadsafe(self._answered, question, waiting, asked)
+
+        asked.add_done_callback(answered)
+
+    def _answered(self, question: _Question, waiting: _Waiting, asked: Future[Behaviour | None]) -> None:
+        behaviour: Behaviour | None = None
+        answered = False
+        try:
+            behaviour = asked.result()
+            answered = True
         except ConsoleError as error:
-            answered = False
             _log.warning("A VNC server does not tell how it behaves, so it is asked within the session: %s", error)
         except Exception:  # A mistake of ours may not cost anybody the console  # pylint: disable=broad-exception-caught
-            answered = False
             _log.exception("A VNC server could not be asked how it behaves, so it is asked within the session.")
-        finally:
-            current = self._running.get(question) is task
-            if current:
-                del self._running[question]
-        if answered and current:  # else it was forgotten meanwhile
-            self._keep(question.identity, behaviour)
+        if self._running.get(question) is waiting:  # else it was forgotten meanwhile
+            del self._running[question]
+            if answered:
+                self._keep(question.identity, behaviour)
         if self._told:
             self._told(behaviour)
-        return behaviour
+        for one in waiting:
+            if not one.done():  # Whoever waited for it has gone
+                one.set_result(behaviour)
 
     def _keep(self, identity: Hashable, behaviour: Behaviour | None) -> None:
         self._known[identity] = behaviour

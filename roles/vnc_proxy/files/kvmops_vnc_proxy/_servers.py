@@ -174,13 +174,15 @@ async def resolve(host: str, port: int) -> list[Address]:
 async def open_tcp(address: Address, seconds: float) -> socket.socket:
     """Return a connected socket that does not block. Raises OSError.
 
-    A server of this host is connected to at once, which loop.sock_connect would cost two tasks for.
+    A server of this host answers within the first call, which says so when it is called again: then nobody waits.
     """
     connection = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
         number = connection.connect_ex(address.where)
         if number == errno.EINPROGRESS:
+            number = connection.connect_ex(address.where)
+        if number == errno.EALREADY:
             await asyncio.wait_for(ready(connection, to_write=True), seconds)
             number = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:

@@ -174,7 +174,7 @@ class Session:
         self._observer = observer
         self._shaking = not skip_parse
         self._handshake = Handshake(policy)
-        self._stream = ClientStream(self._treatment)
+        self._stream: ClientStream  # From the end of the handshake on, where there is anything to parse
         self._ask_elsewhere = ask
         self._inquiry: asyncio.Task[None] | None = None
         self._question: Question | None = None
@@ -498,7 +498,6 @@ class Session:
     def _decide(self, behaviour: Behaviour, policy: Policy) -> None:
         """Go by what was found out."""
         self._treatment = decide(behaviour, policy)
-        self._stream = ClientStream(self._treatment)
         self._policy = None
         self._observer.asked(behaviour)
 
@@ -534,11 +533,11 @@ class Session:
     def _handshaken(self, shake: Handshake) -> None:
         """Relay from here on, beginning with what came early."""
         self._shaking = False
-        self._active_at = time.monotonic()
-        self._set_timer()
+        self._active_at = time.monotonic()  # The timer that runs comes early enough: nothing is due sooner than it was
         self._observer.handshake_done(shake)
         self._take_server, self._take_client = self._client.relay, self._relay_opaque
         if shake.state == DONE and shake.desktop is not None:
+            self._stream = ClientStream(self._treatment)
             self._take_client = self._relay_client
             if self._treatment.offer:
                 self._offer = Offer(shake.desktop.pixel_format[0])

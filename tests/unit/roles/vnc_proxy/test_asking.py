@@ -262,3 +262,37 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
     run(work, seconds=0.1)
     watcher.join(SECONDS)
     assert ended.is_set()
+
+
+def test_nobody_is_asked_any_more_after_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    async def work(asking: Asking, told: Told) -> None:
+        asking.close()
+        for _turn in range(2):
+            assert await asking.behaviour("it", lambda: _vnc.unix("/nowhere"), "deny") is None
+        assert told == [None, None]
+
+    run(work)
+    assert "asked within the session" in caplog.text
+
+
+def test_answer_that_comes_after_the_end_of_the_loop_is_for_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that ends, or hands over, waits for no server."""
+    running: list[threading.Thread] = []
+
+    async def work(asking: Asking, _told: Told) -> None:
+        server.may_greet.clear()
+        waiting = asyncio.ensure_future(asking.behaviour("it", lambda: _vnc.unix(path), "deny"))
+        await asyncio.get_running_loop().run_in_executor(None, server.connected.wait, SECONDS)
+        running.extend(asking._threads._threads)
+        waiting.cancel()
+
+    path = str(tmp_path / "v")
+    with caplog.at_level(logging.WARNING), VncServer.at_unix(path) as server:
+        run(work)
+        server.may_greet.set()
+        for thread in running:
+            thread.join(SECONDS)
+    assert running
+    assert not caplog.records
