@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-
 from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
 from ansible_collections.kvmops.console.plugins.plugin_utils import _publish
+from ansible_collections.kvmops.console.plugins.plugin_utils._on_controller import OnController
 
 Json = dict[str, t.Any]
 
@@ -28,31 +26,24 @@ ARGUMENT_SPEC: Json = {
 }
 
 
-class ActionModule(ActionBase):  # type: ignore[misc, unused-ignore]
-    """Reads files here, and sends them; never connects to a host of the play."""
+class ActionModule(OnController):
+    """Reads files, and sends them."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    ARGUMENT_SPEC = ARGUMENT_SPEC
 
-    def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
-        result: Json = super().run(tmp, task_vars)
-        _validated, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+    def act(self, options: Json, variables: Json) -> Json:
         root = self._loader.path_dwim(options["root"]) if options["root"] else None
         try:
             everything = _publish.collect(map(self._loader.path_dwim, options["files"]), root)
             files = _publish.chosen(everything, options["to"])
             published, changed = self._publish(files, options)
-        except ConsoleError as error:
-            raise AnsibleActionFail(str(error)) from None
         except OSError as error:
-            raise AnsibleActionFail(
+            raise ConsoleError(
                 f"{error.filename or 'A file'} cannot be published: {error.strerror or error}; see who may read and"
                 " write there on the controller."
             ) from None
-        result.update(changed=changed, published=published, left_out=[file.name for file in everything[len(files) :]])
-        return result
+        left_out = [file.name for file in everything[len(files) :]]
+        return {"changed": changed, "published": published, "left_out": left_out}
 
     def _publish(self, files: list[_publish.File], options: Json) -> tuple[list[str], bool]:
         """Where they are, and whether any had to be put there."""

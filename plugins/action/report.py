@@ -11,10 +11,9 @@ import os
 import typing as t
 from datetime import datetime, timezone
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-
+from ansible_collections.kvmops.console.plugins.module_utils._errors import InputError
 from ansible_collections.kvmops.console.plugins.plugin_utils import _registered
+from ansible_collections.kvmops.console.plugins.plugin_utils._on_controller import OncePerPlay, not_written
 from ansible_collections.kvmops.console.plugins.plugin_utils._report import model, write
 
 Json = dict[str, t.Any]
@@ -36,20 +35,12 @@ ARGUMENT_SPEC: Json = {
 }
 
 
-class ActionModule(ActionBase):  # type: ignore[misc, unused-ignore]
-    """Collects, merges, writes; never connects to a host."""
+class ActionModule(OncePerPlay):
+    """Collects, merges, writes."""
 
-    # One report for all hosts, whether or not the task says run_once.
-    BYPASS_HOST_LOOP = True
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    ARGUMENT_SPEC = ARGUMENT_SPEC
 
-    def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
-        result: Json = super().run(tmp, task_vars)
-        _validated, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
-        variables = task_vars or {}
+    def act(self, options: Json, variables: Json) -> Json:
         report = model.build(
             _results(variables, options),
             model.Asked(options["before"], options["after"], options["changes"]),
@@ -62,15 +53,12 @@ class ActionModule(ActionBase):  # type: ignore[misc, unused-ignore]
             if not self._task.check_mode:
                 write.apply(folder, planned.values())
         except OSError as error:
-            raise AnsibleActionFail(
-                f"The report cannot be written to {folder}: {error.strerror or error} ({error.filename or folder});"
-                " choose another dest, or make that one writable on the controller."
-            ) from error
-        result.update(
-            changed=any(file.changed for file in planned.values()),
-            files={name: file.path for name, file in planned.items()},
-            summary=model.flat_counts(report),
-        )
+            raise not_written("The report", folder, error) from error
+        result: Json = {
+            "changed": any(file.changed for file in planned.values()),
+            "files": {name: file.path for name, file in planned.items()},
+            "summary": model.flat_counts(report),
+        }
         if self._task.diff:
             result["diff"] = _diff(report, planned)
         return result
@@ -86,7 +74,7 @@ def _results(variables: Json, options: Json) -> list[model.HostResults]:
 
 def _basename(name: str) -> str:
     if name in ("", ".", "..") or os.path.basename(name) != name or "\0" in name:
-        raise AnsibleActionFail(f"basename is to be the name of a file without a folder, and {name!r} is none.")
+        raise InputError(f"basename is to be the name of a file without a folder, and {name!r} is none.")
     return name
 
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-
-from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
+from ansible_collections.kvmops.console.plugins.module_utils._errors import InputError
 from ansible_collections.kvmops.console.plugins.plugin_utils import _registered, _rolling
+from ansible_collections.kvmops.console.plugins.plugin_utils._on_controller import OncePerPlay
 
 Json = dict[str, t.Any]
 
@@ -57,36 +55,25 @@ ARGUMENT_SPEC: Json = {
 }
 
 
-class ActionModule(ActionBase):  # type: ignore[misc, unused-ignore]
-    """Reads what audits registered; never connects to a host."""
+class ActionModule(OncePerPlay):
+    """Reads what audits registered."""
 
-    # One plan for all hosts, whether or not the task says run_once.
-    BYPASS_HOST_LOOP = True
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    ARGUMENT_SPEC = ARGUMENT_SPEC
 
-    def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
-        result: Json = super().run(tmp, task_vars)
-        _validated, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+    def act(self, options: Json, variables: Json) -> Json:
         if options["batch"] < 1:
-            raise AnsibleActionFail(f"batch is a number of domains from 1 on, and not {options['batch']}.")
-        try:
-            audits = _of_hosts(task_vars or {}, options, "audit")
-            machines = _machines(audits, _of_hosts(task_vars or {}, options, "changes"), options)
-            planned = _rolling.batches(machines, options["batch"])
-        except ConsoleError as error:
-            raise AnsibleActionFail(str(error)) from error
-        result.update(
-            changed=False,
-            batches=[[_described(each) for each in batch] for batch in planned],
-            plan=[
+            raise InputError(f"batch is a number of domains from 1 on, and not {options['batch']}.")
+        audits = _of_hosts(variables, options, "audit")
+        machines = _machines(audits, _of_hosts(variables, options, "changes"), options)
+        planned = _rolling.batches(machines, options["batch"])
+        return {
+            "changed": False,
+            "batches": [[_described(each) for each in batch] for batch in planned],
+            "plan": [
                 f"{number}. {', '.join(each.label for each in batch)}" for number, batch in enumerate(planned, start=1)
             ],
-            again=_rolling.still_to_pass(options["again"], audits),
-        )
-        return result
+            "again": _rolling.still_to_pass(options["again"], audits),
+        }
 
 
 def _of_hosts(variables: Json, options: Json, what: str) -> Json:

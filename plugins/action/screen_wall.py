@@ -9,11 +9,9 @@ from __future__ import annotations
 import typing as t
 from datetime import datetime, timezone
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-
-from ansible_collections.kvmops.console.plugins.module_utils._errors import ConsoleError
+from ansible_collections.kvmops.console.plugins.module_utils._errors import InputError
 from ansible_collections.kvmops.console.plugins.plugin_utils import _registered
+from ansible_collections.kvmops.console.plugins.plugin_utils._on_controller import OncePerPlay, not_written
 from ansible_collections.kvmops.console.plugins.plugin_utils._wall import model, site
 from ansible_collections.kvmops.console.plugins.plugin_utils._wall.pictures import Rules
 
@@ -39,23 +37,16 @@ ARGUMENT_SPEC: Json = {
 }
 
 
-class ActionModule(ActionBase):  # type: ignore[misc, unused-ignore]
-    """Collects, merges, writes; never connects to a host."""
+class ActionModule(OncePerPlay):
+    """Collects, merges, writes."""
 
-    # One wall for all hosts, whether or not the task says run_once.
-    BYPASS_HOST_LOOP = True
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    ARGUMENT_SPEC = ARGUMENT_SPEC
 
-    def run(self, tmp: str | None = None, task_vars: Json | None = None) -> Json:
-        result: Json = super().run(tmp, task_vars)
-        _validated, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+    def act(self, options: Json, variables: Json) -> Json:
         rules = _rules(options)
         folder = self._loader.path_dwim(options["dest"])
         wall = model.build(
-            _results(task_vars or {}, options),
+            _results(variables, options),
             site.known(folder),
             title=options["title"],
             generated_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -65,31 +56,25 @@ class ActionModule(ActionBase):  # type: ignore[misc, unused-ignore]
             planned = site.plan(wall, folder, rules, metrics=metrics, refresh=options["refresh"])
             if not self._task.check_mode:
                 site.apply(folder, planned)
-        except ConsoleError as error:
-            raise AnsibleActionFail(str(error)) from error
         except OSError as error:
-            raise AnsibleActionFail(
-                f"The wall cannot be written to {folder}: {error.strerror or error} ({error.filename or folder});"
-                " choose another dest, or make that one writable on the controller."
-            ) from error
-        result.update(
-            changed=planned.changed,
-            files={name: planned.pages[name].path for name in ("html", "json", "prometheus")},
-            summary=model.flat_counts(wall),
-        )
-        return result
+            raise not_written("The wall", folder, error) from error
+        return {
+            "changed": planned.changed,
+            "files": {name: planned.pages[name].path for name in ("html", "json", "prometheus")},
+            "summary": model.flat_counts(wall),
+        }
 
 
 def _rules(options: Json) -> Rules:
     history = options["history"] or {name: spec["default"] for name, spec in _HISTORY.items()}
     rules = Rules(**history, width=options["thumbnail"], animate=options["animate"])
     if not 16 <= rules.width <= 4096:
-        raise AnsibleActionFail(f"thumbnail is a width from 16 to 4096 pixels, not {rules.width}.")
+        raise InputError(f"thumbnail is a width from 16 to 4096 pixels, not {rules.width}.")
     for name in ("keep", "keep_for", "max_bytes"):
         if getattr(rules, name) < 0:
-            raise AnsibleActionFail(f"history.{name} is 0 or more, not {getattr(rules, name):g}.")
+            raise InputError(f"history.{name} is 0 or more, not {getattr(rules, name):g}.")
     if options["refresh"] < 0 or not 0 <= rules.animate <= 200:
-        raise AnsibleActionFail("refresh is a number of seconds from 0 on, and animate a number from 0 to 200.")
+        raise InputError("refresh is a number of seconds from 0 on, and animate a number from 0 to 200.")
     return rules
 
 

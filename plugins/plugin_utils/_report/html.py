@@ -18,8 +18,9 @@ from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
 
+from ansible_collections.kvmops.console.plugins.plugin_utils import _pages
 from ansible_collections.kvmops.console.plugins.plugin_utils._report.model import LEVELS, SEVERITIES, Json
 
 DETAILED_UP_TO = 1000
@@ -105,15 +106,8 @@ def render(report: Json) -> str:
 
 @lru_cache
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(str(Path(__file__).parent)),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(power=_power_word, moment=_moment, thousands="{:,}".format)
-    return environment.get_template("report.html.j2")
+    filters = {"power": _power_word, "moment": _moment, "thousands": "{:,}".format}
+    return _pages.environment(Path(__file__).parent, **filters).get_template("report.html.j2")
 
 
 def qemu_key(judged: Json | None) -> tuple[str | None, ...] | None:

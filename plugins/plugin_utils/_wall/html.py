@@ -19,9 +19,10 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from ansible_collections.kvmops.console.plugins.module_utils._picture_names import safe_name
+from ansible_collections.kvmops.console.plugins.plugin_utils import _pages
 from ansible_collections.kvmops.console.plugins.plugin_utils._report.model import Json
 from ansible_collections.kvmops.console.plugins.plugin_utils._wall.model import (
     FAILED,
@@ -223,12 +224,4 @@ _WORDS: Json = {
 
 @lru_cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(str(Path(__file__).parent)),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(clock=_clock, rough=_rough, url=quote)
-    return environment
+    return _pages.environment(Path(__file__).parent, clock=_clock, rough=_rough, url=quote)
