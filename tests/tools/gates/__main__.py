@@ -16,8 +16,8 @@ from . import catalogue, checks, host, runner, tree, venvs
 from .gate import bare_environment
 
 
-def _packages(*, lab: bool) -> None:
-    browser = lab and tree.has("tests/browser")
+def _packages(*, lab: bool, browser: bool = False) -> None:
+    browser = browser and tree.has("tests/browser")
     host.install(
         (*host.TOOL_PACKAGES, *(host.lab_packages() if lab else ()), *(host.browser_packages() if browser else ()))
     )
@@ -26,7 +26,7 @@ def _packages(*, lab: bool) -> None:
 def setup() -> int:
     """Everything that demo and test need."""
     host.require("make setup", root=True)
-    _packages(lab=True)
+    _packages(lab=True, browser=True)
     host.say(catalogue.interpreter_summary())
     oldest, newest = venvs.cores()
     environments = [venvs.live(), venvs.lint(), venvs.galaxy(), venvs.core(oldest), venvs.core(newest)]
@@ -45,15 +45,15 @@ def test(words: list[str]) -> int:
     gates = catalogue.chosen(only)
     host.require(what, root=catalogue.needs_root(gates))
     if catalogue.needs_lab(gates):
-        _packages(lab=True)
+        _packages(lab=True, browser=catalogue.needs_browser(gates))
     host.say(catalogue.interpreter_summary())
     return 0 if runner.run(gates) else 1
 
 
-def _live(what: str, script: str, *words: str) -> int:
+def _live(what: str, script: str, *words: str, browser: bool = False) -> int:
     """Run a program of the repository, a file or a package, with Ansible, libvirt's bindings and the collection."""
     host.require(what, root=True)
-    _packages(lab=True)
+    _packages(lab=True, browser=browser)
     tools = venvs.make(venvs.live()) / "bin"
     base = tree.kept()
     root = base / "ansible_collections" / tree.NAMESPACE / tree.NAME
@@ -106,7 +106,7 @@ def main() -> int:
         "setup": setup,
         "demo": lambda: _live("make demo", "tests/tools/demo.py", *given.words),
         "test": lambda: test(given.words),
-        "bench": lambda: _live("make bench", "tests/bench/run.py", *given.words),
+        "bench": lambda: _live("make bench", "tests/bench/run.py", *given.words, browser=True),
         "fuzz": lambda: fuzz([f"-{word}" for word in given.words]),
         "lab-down": lambda: _live("make lab-down", "tests/lab/kvmlab", "down", "--all"),
         "docs": docs,

@@ -167,6 +167,11 @@ def needs_lab(gates: list[Gate]) -> bool:
     return any({"integration", "pytest"}.intersection(gate.groups) for gate in gates)
 
 
+def needs_browser(gates: list[Gate]) -> bool:
+    """Whether one of them starts a browser; of the tests on real hypervisors, some do."""
+    return any({"integration", "browser"}.intersection(gate.groups) for gate in gates)
+
+
 def needs_root(gates: list[Gate]) -> bool:
     """Whether one of them starts hypervisors."""
     return any({"integration", "browser"}.intersection(gate.groups) for gate in gates)
