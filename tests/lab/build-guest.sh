@@ -22,7 +22,7 @@ is_built() { [[ -s "$dir/vmlinuz" && -s "$dir/initrd.gz" ]]; }
 
 install_packages() {
   local package missing=()
-  for package in busybox-static cpio kmod; do
+  for package in busybox-static cpio kmod xz-utils zstd; do
     [[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" == installed ]] || missing+=("$package")
   done
   ((${#missing[@]})) || return 0
