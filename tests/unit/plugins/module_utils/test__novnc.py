@@ -22,6 +22,7 @@ import pytest
 from ansible.module_utils import basic
 
 from ansible_collections.kvmops.console.plugins.module_utils import _novnc, _novnc_pages, _novnc_patch, _novnc_script
+from ansible_collections.kvmops.console.plugins.module_utils._errors import InputError
 from ansible_collections.kvmops.console.plugins.module_utils._novnc_patch import PatchRefused
 from ansible_collections.kvmops.console.plugins.module_utils._run import _novnc_patcher
 from ansible_collections.kvmops.console.plugins.modules import novnc_info, novnc_patch
@@ -204,6 +205,28 @@ def test_original_of_a_compressed_file_is_gone(host: Host) -> None:
     assert "its original is not kept on this host any more" in error(host.patch(state="absent"))
 
 
+def test_compressed_file_that_somebody_changed(host: Host) -> None:
+    path = host.write("novnc/core/rfb.js.gz", gzip.compress(shapes.MODULE.encode(), 3, mtime=7))
+    host.script.unlink()
+    original = host.contents()
+    host.patch()
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()).replace(b"case 7:", b"case 8:")))
+    before = host.contents()
+    for state, mode in (("absent", "tolerant"), ("patched", "full")):
+        assert "somebody changed it after it was patched" in error(host.patch(state=state, mode=mode))
+        assert host.contents() == before
+    assert host.patch(state="absent", force=True)["changed"]
+    assert host.contents() == original
+
+
+def test_what_was_built_of_a_patched_file(host: Host) -> None:
+    host.script.write_bytes(shapes.MODULE.encode() + f"// {_novnc_script.TOLD} 1 full".encode())
+    before = host.contents()
+    assert host.patch()["changed"] is False
+    assert "it was built from a patched file" in error(host.patch(state="absent"))
+    assert host.contents() == before
+
+
 @pytest.mark.parametrize("step", range(12))
 def test_kill_at_any_point(host: Host, step: int) -> None:
     """What the next run makes of it is what an undisturbed one makes; and back again."""
@@ -239,6 +262,24 @@ def test_kill_at_any_point(host: Host, step: int) -> None:
         assert {file["patched"] for file in told["files"]} == {state == "patched"}
         assert [page["stale"] for page in told["pages"]] == [False]
     assert host.contents() == original
+
+
+def test_what_a_killed_run_has_left(host: Host) -> None:
+    """Also beside files that nothing is to be done about."""
+    left = host.script.with_name(".rfb.js.kvmops-novnc")
+    left.write_bytes(b"half")
+    assert host.patch(state="absent", check=True)["changed"] is False
+    assert left.exists()
+    assert host.patch(state="absent")["changed"] is False
+    assert not left.exists()
+
+
+def test_no_room_for_the_original(host: Host) -> None:
+    before = host.contents()
+    full = InputError("there is no room")
+    with mock.patch.object(_novnc, "write_whole", side_effect=full):
+        assert error(host.patch()) == "there is no room"
+    assert host.contents() == before
 
 
 def test_full_disk(host: Host) -> None:
@@ -289,6 +330,11 @@ def test_links(host: Host) -> None:
     assert record["replaced"] == [os.fspath(host.script), os.fspath(host.page)]
     assert (host.folder / "link.js").is_symlink()
     assert (host.novnc / "vnc_auto.html").is_symlink()
+    assert (
+        only(host.patch(state="absent", paths=[os.fspath(host.folder / "link.js")]))["replaced"] == record["replaced"]
+    )
+    assert (host.folder / "link.js").is_symlink()
+    assert host.script.read_bytes() == shapes.MODULE.encode()
 
 
 def test_things_that_are_no_files(host: Host) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -21,7 +22,7 @@ import pytest
 from ansible_collections.kvmops.console.plugins.module_utils import _novnc, _novnc_kept, _novnc_patch
 from ansible_collections.kvmops.console.plugins.module_utils._errors import InputError
 from ansible_collections.kvmops.console.plugins.module_utils._run import _novnc_keep
-from ansible_collections.kvmops.console.plugins.module_utils._run._novnc_patcher import PATCHED, Patcher
+from ansible_collections.kvmops.console.plugins.module_utils._run._novnc_patcher import LOCK, PATCHED, Patcher
 from ansible_collections.kvmops.console.tests.unit.plugins.module_utils import novnc_shapes as shapes
 
 COLLECTION = Path(__file__).resolve().parents[4]
@@ -174,6 +175,17 @@ def test_half_done(host: Host) -> None:
     host.page.write_bytes(PAGE.encode())
     assert host.look() == 0
     assert host.contents() == patched
+
+
+def test_somebody_else_is_at_work(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    before = host.contents()
+    with open(host.state / LOCK, "wb") as other, mock.patch.object(_novnc_keep, "LOCK_SECONDS", 0.01):
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert host.look() != 0
+        assert "was held by somebody else" in capsys.readouterr().out
+        assert host.contents() == before
+    assert host.look() == 0
+    assert host.mode() == "tolerant"
 
 
 def test_change_while_it_works(host: Host) -> None:

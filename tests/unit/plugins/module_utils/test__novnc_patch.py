@@ -58,6 +58,10 @@ REFUSED = {
         shapes.MODULE.replace("\nRFB.messages", "\n[RFB.messages").replace("\n};\n", "\n}];\n"),
         "leaves no room",
     ),
+    "a longer list": (
+        shapes.MODULE.replace("\nRFB.messages", "\n[0, RFB.messages").replace("\n};\n", "\n}];\n"),
+        "leaves no room",
+    ),
     "a value": (shapes.MODULE.replace("\nRFB.messages =", "\nconst m = RFB.messages ="), "leaves no room"),
     "ignored by hand": (shapes.MODULE.replace("case 7:", "case -257:\n return true;\n case 7:"), "breaks the mouse"),
 }
