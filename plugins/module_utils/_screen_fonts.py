@@ -2,12 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Finds the fonts that consoles draw with: in the VGA BIOS that QEMU gives its guests, and among the console fonts.
+"""Finds the fonts that consoles draw with: in the firmware that QEMU gives its guests, GRUB's, and the console fonts.
 
 Private to this collection.
 
 Which is a matter of the guest, so this host's fonts are a guess, though a good one: firmware, and Linux in VGA text
 mode, use the BIOS's; Linux on a framebuffer has one of its own until the distribution loads one of the console fonts.
+UEFI's consoles and GRUB's graphical terminal have theirs, which take a while to be read.
 """
 
 from __future__ import annotations
@@ -37,7 +38,23 @@ FONT_FOLDERS = (
     "/usr/share/kbd/consolefonts",  # SUSE, Arch
     "/usr/local/share/consolefonts",
 )
+GRUB_FONTS = (
+    "/usr/share/grub/unicode.pf2",  # Debian, Ubuntu, Fedora
+    "/usr/share/grub2/unicode.pf2",  # SUSE
+    "/boot/grub/fonts/unicode.pf2",
+    "/boot/grub2/fonts/unicode.pf2",  # RHEL
+)
+UEFI_FOLDERS = (
+    "/usr/share/OVMF",  # Debian, Ubuntu
+    "/usr/share/edk2/ovmf",  # RHEL, Fedora
+    "/usr/share/edk2/x64",  # Arch
+    "/usr/share/qemu",  # SUSE, and QEMU from source
+    "/usr/local/share/qemu",
+    "/usr/share/pve-edk2-firmware",  # Proxmox VE
+)
+_UEFI = r"OVMF_CODE.*\.fd|edk2-x86_64-(secure-)?code\.fd|ovmf-x86_64.*-code\.bin"
 _MOST_BYTES = 1 << 20
+_MOST_FIRMWARE = 16 << 20
 # What distributions load by default comes first: eurlatgr (RHEL, Fedora, SUSE), Fixed (Debian, Ubuntu), the kernel's.
 _PREFERRED = (
     r"eurlatgr\.",
@@ -48,6 +65,8 @@ _PREFERRED = (
     r"(Uni2|Lat15)-|ter-[v1]\d|sun12x22|solar24x32|latarcyrheb-sun32",
     r"(Uni\d|Lat\d+|Full\w+)-",
 )
+_USUAL = 3
+"""The rank of the last that a distribution loads by default."""
 # Linux draws these characters of code page 437 in another way than the VGA BIOS, and all others in the same. Rows from
 # the top, two digits each; read off the framebuffer console of a Linux 6.1 that printed all 256.
 _LINUX = """
@@ -74,10 +93,16 @@ class Fonts:
     Reads with a VGA BIOS's font need one file of hundreds. For threads, too.
     """
 
-    def __init__(self, roms: t.Sequence[str] = ROM_FOLDERS, folders: t.Sequence[str] = FONT_FOLDERS) -> None:
+    def __init__(
+        self,
+        roms: t.Sequence[str] = ROM_FOLDERS,
+        folders: t.Sequence[str] = FONT_FOLDERS,
+        grub: t.Sequence[str] = GRUB_FONTS,
+        uefi: t.Sequence[str] = UEFI_FOLDERS,
+    ) -> None:
         self._lock = threading.Lock()
         self._loaded: list[Font] = []
-        self._more = _fonts(roms, folders)
+        self._more = _fonts(roms, folders, grub, uefi)
 
     def __iter__(self) -> t.Iterator[Font]:
         number = 0
@@ -107,9 +132,19 @@ def linux_font(vga: Font) -> Font:
     return Font("Linux 8x16", 8, 16, glyphs)
 
 
-def _fonts(roms: t.Sequence[str], folders: t.Sequence[str]) -> t.Iterator[Font]:
+def _fonts(
+    roms: t.Sequence[str], folders: t.Sequence[str], grub: t.Sequence[str], uefi: t.Sequence[str]
+) -> t.Iterator[Font]:
     yield from _of_roms(roms)
-    for path in _console_fonts(folders):
+    found = _console_fonts(folders)
+    usual = [path for path in found if _rank(path)[0] <= _USUAL]
+    yield from _of_files(usual)
+    yield from _of_boot(grub, uefi)
+    yield from _of_files(found[len(usual) :])
+
+
+def _of_files(paths: t.Sequence[Path]) -> t.Iterator[Font]:
+    for path in paths:
         data = _content(path)
         if data is None:
             continue
@@ -117,6 +152,28 @@ def _fonts(roms: t.Sequence[str], folders: t.Sequence[str]) -> t.Iterator[Font]:
             yield from_psf(data, path.name)
         except ValueError:
             continue
+
+
+def _of_boot(grub: t.Sequence[str], uefi: t.Sequence[str]) -> t.Iterator[Font]:
+    """GRUB's font, and UEFI's of the first firmware that has any: EDK2's are all built with the same."""
+    # Here, because most screens are read without it.
+    from ansible_collections.kvmops.console.plugins.module_utils import _boot_fonts
+
+    for path in map(Path, grub):
+        data = _content(path, _MOST_FIRMWARE)
+        if data is None:
+            continue
+        try:
+            yield _boot_fonts.from_pf2(data, f"GRUB's {path.name}")
+            break
+        except ValueError:
+            continue
+    for folder in uefi:
+        for path in sorted(_files(folder, _UEFI)):
+            font = _boot_fonts.from_edk2(_content(path, _MOST_FIRMWARE) or b"")
+            if font:
+                yield font
+                return
 
 
 def _of_roms(folders: t.Sequence[str]) -> t.Iterator[Font]:
@@ -150,11 +207,11 @@ def _files(folder: str, expression: str) -> list[Path]:
     return [Path(folder, name) for name in names if re.fullmatch(expression, name)]
 
 
-def _content(path: Path) -> bytes | None:
-    """What is in a file of no more than _MOST_BYTES; None when it can't be read."""
+def _content(path: Path, most: int = _MOST_BYTES) -> bytes | None:
+    """What is in a file of no more than `most` bytes; None when it can't be read."""
     try:
         with open(path, "rb") as file:
-            data = file.read(_MOST_BYTES + 1)
+            data = file.read(most + 1)
     except OSError:
         return None
-    return data if len(data) <= _MOST_BYTES else None
+    return data if len(data) <= most else None

@@ -6,7 +6,8 @@
 
 Private to this collection.
 
-A console is a grid of cells from the upper left corner of the picture, each in two colours. What is in a cell is made
+A console is a grid of cells, from the upper left corner of the picture unless its font says otherwise, each in two
+colours. What is in a cell is made
 one number, its pattern: a bit a pixel, column by column from the left, each from the top, the first pixel the highest
 bit; set where there is ink. Which of the two colours is ink is not known, so both are tried.
 
@@ -55,13 +56,31 @@ _PSF1, _PSF2 = b"\x36\x04", b"\x72\xb5\x4a\x86"
 _MOST_WIDTH, _MOST_HEIGHT, _MOST_GLYPHS = 64, 128, 65536
 
 
+class Area(t.NamedTuple):
+    """A part of a picture, in pixels: its upper left corner, and its size."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def whole(screen: tuple[int, int]) -> list[Area]:
+    """All of a screen of that size."""
+    return [Area(0, 0, *screen)]
+
+
 class Font(t.NamedTuple):
-    """`glyphs`: patterns, of `width` x `height` bits, and their characters."""
+    """`glyphs`: patterns, of `width` x `height` bits, and their characters.
+
+    `areas`: where on a screen of some size text in this font may be, the likelier first.
+    """
 
     name: str
     width: int
     height: int
     glyphs: dict[int, str]
+    areas: t.Callable[[tuple[int, int]], list[Area]] = whole
 
 
 class ScreenText(t.NamedTuple):
@@ -86,6 +105,9 @@ class ScreenText(t.NamedTuple):
         return self.matched / self.cells if self.cells else 0.0
 
 
+_Place = tuple[Area, int, int, int]
+
+
 class _Cell(t.NamedTuple):
     """`patterns`: what it may be, the likelier first. `ink`: it is not of one colour."""
 
@@ -94,18 +116,24 @@ class _Cell(t.NamedTuple):
 
 
 class _Grid(t.NamedTuple):
-    """How cells lie in a picture: `cell` pixels from one to the next, of which the font has `width`.
+    """How cells lie in `area` of a picture: `cell` pixels from one to the next, of which the font has `width`.
 
     `seen` are cells that were looked at, by their pixels: a screen has far fewer shapes than cells. `rows` are those
     that were cut up, by their upper edge: what promises a font is looked at twice.
     """
 
     screen: Flat
+    area: Area
     cell: int
     width: int
     height: int
     seen: dict[bytes, _Cell]
     rows: dict[int, list[bytes]]
+
+    @property
+    def place(self) -> _Place:
+        """What another font's grid has in common with it, if that cuts the picture in the same way."""
+        return self.area, self.cell, self.width, self.height
 
 
 class _Score(t.NamedTuple):
@@ -148,20 +176,14 @@ def read(picture: Picture, fonts: t.Iterable[Font], few: Flat | None = None) -> 
     if screen is None or len(screen.colours) < 2:
         return None
     best: _Reading | None = None
-    tried: dict[tuple[int, int, int], _Tried] = {}
+    tried: dict[_Place, _Tried] = {}
     for number, font in enumerate(fonts):
-        for grid in _grids(screen, font):
-            before = tried.get(grid[1:4])
-            if before is None:
-                before = tried[grid[1:4]] = _Tried(grid, _sample(grid), None)
-            if not _promises(before, font):
-                continue
-            reading = _read(before.grid, font)
-            tried[grid[1:4]] = before._replace(reading=reading)
-            if _is_text(reading.score) and (best is None or reading.score.share > best.score.share):
-                best = reading
-            if best and best.score.share >= 1.0:
-                return best.text
+        # Where areas overlap, as the smaller modes of firmware do the larger, one may have a part of the text only.
+        reading = max(_readings(screen, font, tried), key=lambda one: one.score.hits, default=None)
+        if reading and (best is None or reading.score.share > best.score.share):
+            best = reading
+        if best and best.score.share >= 1.0:
+            return best.text
         if not any(_two_coloured(one.sample) for one in tried.values()):
             break
         if number >= _MOST_FRUITLESS and _is_fruitless(best, tried.values()):
@@ -184,7 +206,7 @@ def from_vgabios(rom: bytes) -> list[Font]:
             bitmaps = rom[start : start + 256 * height] if start >= 0 else b""
             if _is_cp437(bitmaps, height):
                 glyphs = (bitmaps[code * height : (code + 1) * height] for code in range(256))
-                found.append(Font(f"VGA 8x{height}", 8, height, _glyphs(8, height, zip(glyphs, _CP437))))
+                found.append(Font(f"VGA 8x{height}", 8, height, glyphs_of(8, height, zip(glyphs, _CP437))))
                 break
             at = rom.find(halves, at + 1)
     return found
@@ -215,7 +237,7 @@ def pattern(rows: bytes, width: int, height: int) -> int:
     return int("".join([bits[column :: stride * 8] for column in range(width)]), 2)
 
 
-def _glyphs(width: int, height: int, drawn: t.Iterable[tuple[bytes, str]]) -> dict[int, str]:
+def glyphs_of(width: int, height: int, drawn: t.Iterable[tuple[bytes, str]]) -> dict[int, str]:
     """Patterns and characters. Of characters with the same drawing ASCII's is taken, or else the first."""
     glyphs: dict[int, str] = {0: " "}
     for rows, character in drawn:
@@ -265,7 +287,7 @@ def _psf(name: str, width: int, height: int, bitmaps: bytes, count: int, charact
         raise ValueError(f"The console font {name} is cut off: {len(bitmaps)} of {count * size} bytes are there.")
     rows = (bitmaps[number * size : (number + 1) * size] for number in range(count))
     drawn = ((row, character) for row, character in zip(rows, characters or _CP437) if character)
-    return Font(name, width, height, _glyphs(width, height, drawn))
+    return Font(name, width, height, glyphs_of(width, height, drawn))
 
 
 def _by_words(words: t.Sequence[int], count: int) -> list[str]:
@@ -304,17 +326,31 @@ def _preferred(characters: list[str]) -> str:
 
 def _grids(screen: Flat, font: Font) -> t.Iterator[_Grid]:
     """How cells of `font` may lie on the screen."""
-    width, height = screen.pixels.size
-    if height < font.height or width < font.width:
-        return
-    if font.width == 8 and width % 9 == 0:
-        yield _Grid(screen, 9, 8, font.height, {}, {})
-    yield _Grid(screen, font.width, font.width, font.height, {}, {})
+    for area in font.areas(screen.pixels.size):
+        if area.height < font.height or area.width < font.width:
+            continue
+        if font.width == 8 and area.width % 9 == 0:
+            yield _Grid(screen, area, 9, 8, font.height, {}, {})
+        yield _Grid(screen, area, font.width, font.width, font.height, {}, {})
+
+
+def _readings(screen: Flat, font: Font, tried: dict[_Place, _Tried]) -> t.Iterator[_Reading]:
+    """What is text in `font`, wherever it may be; what is `tried` is kept for the next font."""
+    for grid in _grids(screen, font):
+        before = tried.get(grid.place)
+        if before is None:
+            before = tried[grid.place] = _Tried(grid, _sample(grid), None)
+        if not _promises(before, font):
+            continue
+        reading = _read(before.grid, font)
+        tried[grid.place] = before._replace(reading=reading)
+        if _is_text(reading.score):
+            yield reading
 
 
 def _rows(grid: _Grid) -> t.Iterator[list[bytes]]:
     """Row by row the pixels of the cells, column by column; of a row in one colour just one cell."""
-    for top in range(0, grid.screen.pixels.size[1] - grid.height + 1, grid.height):
+    for top in range(grid.area.top, grid.area.top + grid.area.height - grid.height + 1, grid.height):
         row = grid.rows.get(top)
         if row is None:
             row = grid.rows[top] = _cut(grid, top)
@@ -322,9 +358,9 @@ def _rows(grid: _Grid) -> t.Iterator[list[bytes]]:
 
 
 def _cut(grid: _Grid, top: int) -> list[bytes]:
-    width = grid.screen.pixels.size[0] // grid.cell * grid.cell
+    width = grid.area.width // grid.cell * grid.cell
     size = grid.cell * grid.height
-    strip = grid.screen.pixels.crop((0, top, width, top + grid.height))
+    strip = grid.screen.pixels.crop((grid.area.left, top, grid.area.left + width, top + grid.height))
     low, high = strip.getextrema()
     if low == high:
         return [bytes([low]) * size]
@@ -428,7 +464,7 @@ def _read(grid: _Grid, font: Font) -> _Reading:
     """Every cell of the screen, read with `font`."""
     known: dict[bytes, tuple[_Cell, str | None]] = {}
     counted: Counter[_Cell] = Counter()
-    columns = grid.screen.pixels.size[0] // grid.cell
+    columns = grid.area.width // grid.cell
     lines: list[list[str]] = []
     missed: list[tuple[int, int, bytes]] = []
     for number, row in enumerate(_rows(grid)):

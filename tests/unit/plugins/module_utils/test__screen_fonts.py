@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
 import threading
 from itertools import islice
@@ -17,6 +18,7 @@ import pytest
 from ansible_collections.kvmops.console.plugins.module_utils import _screen_fonts
 from ansible_collections.kvmops.console.plugins.module_utils._screen_fonts import Fonts, linux_font, load_fonts
 from ansible_collections.kvmops.console.plugins.module_utils._screen_text import Font, from_vgabios, pattern
+from ansible_collections.kvmops.console.tests.unit.plugins.module_utils import boot_font_files
 
 
 def bitmaps(height: int) -> list[bytes]:
@@ -52,13 +54,24 @@ def folder(tmp_path: Path) -> Path:
     (fonts / "README").write_text("no font")
     (fonts / "large.psf").write_bytes(psf().ljust(_screen_fonts._MOST_BYTES + 1, b"\0"))
     (fonts / "folder.psf").mkdir()
+    (tmp_path / "grub.pf2").write_bytes(boot_font_files.pf2(boot_font_files.plain_glyphs()))
+    (tmp_path / "broken.pf2").write_bytes(b"FILE")
+    (tmp_path / "OVMF").mkdir()
+    (tmp_path / "OVMF/OVMF_CODE.fd").write_bytes(b"no font")
+    (tmp_path / "OVMF/OVMF_CODE_4M.fd").write_bytes(boot_font_files.firmware(boot_font_files.narrow()))
+    (tmp_path / "OVMF/OVMF_CODE_4M.ms.fd").write_bytes(boot_font_files.firmware(boot_font_files.narrow()))
     (tmp_path / "same").symlink_to(fonts)
     return tmp_path
 
 
 def of(folder: Path) -> Fonts:
     names = ("nowhere", "fonts", "same")
-    return Fonts([f"{folder}/nowhere", f"{folder}/roms"], [f"{folder}/{name}" for name in names])
+    return Fonts(
+        [f"{folder}/nowhere", f"{folder}/roms"],
+        [f"{folder}/{name}" for name in names],
+        [f"{folder}/{name}.pf2" for name in ("nowhere", "broken", "grub", "grub")],
+        [f"{folder}/nowhere", f"{folder}/OVMF"],
+    )
 
 
 def test_order(folder: Path) -> None:
@@ -69,6 +82,8 @@ def test_order(folder: Path) -> None:
         "eurlatgr.psfu.gz",
         "Uni2-Fixed16.psf.gz",
         "Lat15-TerminusBold16.psf.gz",
+        "GRUB's grub.pf2",
+        "UEFI 8x19",
         "ter-122n.psf",
         "Arabic-Fixed15.psf.gz",
     ]
@@ -84,17 +99,18 @@ def test_files_are_read_when_asked_for_and_once(folder: Path, monkeypatch: pytes
     read = []
     content = _screen_fonts._content
 
-    def counted(path: Path) -> bytes | None:
-        read.append(path.name)
-        return content(path)
+    def counted(path: Path, *most: int) -> bytes | None:
+        read.append(os.fspath(path))
+        return content(path, *most)
 
     monkeypatch.setattr(_screen_fonts, "_content", counted)
     fonts = of(folder)
     assert [font.name for font in islice(fonts, 2)] == ["VGA 8x16", "VGA 8x14"]
-    assert read == ["vgabios-stdvga.bin"]
+    assert read == [f"{folder}/roms/vgabios-stdvga.bin"]
     everything = list(fonts)
     assert list(fonts) == everything
     assert sorted(set(read)) == sorted(read)
+    assert f"{folder}/OVMF/OVMF_CODE_4M.ms.fd" not in read
 
 
 def test_threads_see_every_font_once(folder: Path) -> None:
@@ -115,7 +131,8 @@ def test_threads_see_every_font_once(folder: Path) -> None:
 
 
 def test_a_host_without_fonts(tmp_path: Path) -> None:
-    assert list(Fonts([str(tmp_path)], [str(tmp_path / "nowhere")])) == []
+    nowhere = str(tmp_path / "nowhere")
+    assert list(Fonts([str(tmp_path)], [nowhere], [nowhere], [nowhere])) == []
 
 
 def test_linux_draws_some_characters_in_its_own_way() -> None:

@@ -198,7 +198,7 @@ def test_under_a_cursor_a_blank_is_likelier_than_a_line() -> None:
 def test_of_characters_drawn_alike_ascii_is_read() -> None:
     rows = b"\x55" * 16
     for drawn in ("\u0410A", "A\u0410", "\u0410\u0391A"):
-        assert set(_screen_text._glyphs(8, 16, [(rows, character) for character in drawn]).values()) == {" ", "A"}
+        assert set(_screen_text.glyphs_of(8, 16, [(rows, character) for character in drawn]).values()) == {" ", "A"}
 
 
 def test_what_is_no_glyph_is_told_and_counted() -> None:
@@ -247,7 +247,7 @@ def test_the_font_with_most_matches_wins() -> None:
 
     def font(name: str, known: str) -> Font:
         drawn = ((glyphs[ord(character)], character) for character in known)
-        return Font(name, 8, 16, _screen_text._glyphs(8, 16, drawn))
+        return Font(name, 8, 16, _screen_text.glyphs_of(8, 16, drawn))
 
     written = "".join(sorted(set("".join(LINES))))
     most = written.replace("H", "")
