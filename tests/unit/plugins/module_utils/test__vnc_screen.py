@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,3 +66,27 @@ def test_rectangles_become_the_picture(events: list[Any]) -> None:
 def test_pixels_outside_are_refused(moved: dict[str, Any]) -> None:
     with pytest.raises(VncProtocolError, match="outside of its screen"):
         receive(WHOLE._replace(**moved))
+
+
+def hello(width: int, height: int) -> bytes:
+    """All that a server says until a screen is asked for: a version, no security, success, and the screen."""
+    colours = struct.pack(">BBBBHHHBBB3x", 32, 24, 0, 1, 255, 255, 255, 16, 8, 0)
+    screen = struct.pack(">HH", width, height) + colours + struct.pack(">I", 4) + b"QEMU"
+    return b"RFB 003.008\n\x01\x01\0\0\0\0" + screen
+
+
+@pytest.mark.parametrize(
+    ("size", "sentence"),
+    [((30000, 30000), "its screen has 30000x30000 pixels, more than we read"), ((0, 480), "its screen has no size")],
+)
+def test_sizes_that_are_not_read(size: tuple[int, int], sentence: str) -> None:
+    """Nothing is asked for, and no memory taken: the server would have to send 3.6 GB."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.sendall(hello(*size))
+        with pytest.raises(VncProtocolError, match=sentence):
+            _vnc.read_screen(ours, timeout=60)
+        said = b""
+        for part in iter(lambda: theirs.recv(4096), b""):
+            said += part
+    assert b"\x03" not in said
