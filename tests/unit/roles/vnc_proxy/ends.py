@@ -221,7 +221,13 @@ class Browser(Peer):
         """Return what one read brings in binary frames; waits until there is something."""
         payload = b""
         while not payload:
-            data = await super().some(most)
+            try:
+                data = await super().some(most)
+            except BrokenPipeError:
+                if self.protocol.close_rcvd is None:
+                    raise
+                # It said that it closes, and did not wait for our answer: OpenSSL 3.5 tells of that on the next read.
+                return b""
             if not data:
                 return b""
             self.protocol.receive_data(data)
