@@ -9,7 +9,6 @@ Private to this collection. Neither's text begins in the corner of the screen.
 
 from __future__ import annotations
 
-import lzma
 import struct
 import sys
 import typing as t
@@ -110,6 +109,10 @@ def _bitmap(data: bytes, offset: int, width: int, height: int, ascent: int) -> b
 
 def _unpacked(firmware: bytes, at: int) -> bytes:
     """What is in the section whose GUID is at `at`; nothing where it is none."""
+    try:
+        import lzma
+    except ImportError:  # Python can be built without it
+        return b""
     try:
         (offset,) = struct.unpack_from("<H", firmware, at + len(_PACKED))
         unpack = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_MOST_MEMORY)

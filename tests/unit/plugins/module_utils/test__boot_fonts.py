@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 
 import pytest
 
@@ -149,6 +150,12 @@ def test_what_needs_more_memory_than_firmware_does_is_not_unpacked() -> None:
 
 def test_the_second_packed_part_counts_when_the_first_has_no_font() -> None:
     assert from_edk2(firmware(b"code") + firmware(narrow())) is not None
+
+
+def test_a_python_without_lzma(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = firmware(narrow())
+    monkeypatch.setitem(sys.modules, "lzma", None)
+    assert from_edk2(data) is None
 
 
 @pytest.mark.parametrize("area", [Area(0, 1, 1280, 798), Area(320, 162, 640, 475), Area(240, 105, 800, 589)])
