@@ -23,6 +23,8 @@ from .machine import LabError, environment, run, tail
 HOME = "/var/lib/kvmops-lab/root"
 KEY = state.ROOT / "id_ed25519"
 SSH_PORT = 22
+_SSHD = ("sshd", "sshd-session", "sshd-auth")
+"""The listening process, and, since OpenSSH 9.8, the programs that serve its connections."""
 _QEMU_USER = "libvirt-qemu"
 _QEMU_ID = 64055  # as Debian and Ubuntu number it
 
@@ -190,7 +192,7 @@ def start_libvirtd(record: state.Record) -> None:
 
 def end_sshd(record: state.Record) -> None:
     """End sshd and all its connections."""
-    for pid in running(record["pid"], "sshd"):
+    for pid in running(record["pid"], *_SSHD):
         namespace.end(pid)
 
 
