@@ -170,7 +170,7 @@ def test_old_form_of_the_rule_allows_the_same(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheels() -> Path:
-    """A folder with what the lock file names, for the Python of the machine: the lab has no way out."""
+    """A folder with what the lock file names, for the machine's Python, which may lack pip: the lab has no way out."""
     version = subprocess.run([PYTHON, "--version"], capture_output=True, text=True, check=True).stdout
     folder = CACHE / "wheels" / hashlib.sha256(LOCK.read_bytes() + version.encode()).hexdigest()[:16]
     if not (folder / "complete").exists():
@@ -184,7 +184,7 @@ def wheels() -> Path:
             "--disable-pip-version-check",
         ]
         done = subprocess.run(
-            [PYTHON, "-m", "pip", *words, "--dest", os.fspath(folder), "--requirement", os.fspath(LOCK)],
+            [sys.executable, "-m", "pip", *words, "--dest", os.fspath(folder), "--requirement", os.fspath(LOCK)],
             capture_output=True,
             text=True,
             check=False,
