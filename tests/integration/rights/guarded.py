@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kvmops.console.tests.lab.kvmlab import Host, domain_xml
+from ansible_collections.kvmops.console.tests.lab.kvmlab.systemd import until
 from ansible_collections.kvmops.console.tests.tools.rights import API, Rights
 
 Result = dict[str, Any]
@@ -35,6 +36,13 @@ USER = "operator"
 USER_ID = 4242
 HOME = "/var/lib/operator"
 LOG = "/run/libvirtd.log"
+
+DISK_FILE = "/run/guest.img"
+DISK = f"""<disk type="file" device="disk"><driver name="qemu" type="raw"/><source file="{DISK_FILE}"/>
+<target dev="hda" bus="ide"/></disk>"""
+SLEEPER = bytes.fromhex("ba0406 b80024 ef f4 ebfd").ljust(510, b"\0") + b"\x55\xaa"
+"""A boot sector that goes to sleep (S3): PM1a_CNT, which SeaBIOS puts at port 604h, gets SLP_EN and the type that QEMU
+calls suspend (hw/acpi/core.c, acpi_pm1_cnt_write)."""
 
 TESTS_RULE = """\
 polkit.addRule(function(action, subject) {
@@ -93,6 +101,8 @@ class Guarded:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.groups: tuple[str, ...] = ()
+        # The tests' policy has no action for undefining, so this outlives its domain.
+        self._left: list[tuple[str, ...]] = []
         self._group = (host.root / "etc/group").read_text(encoding="utf-8")
 
     def virsh(self, *words: str, stdin: str = "") -> str:
@@ -100,25 +110,46 @@ class Guarded:
         return self.host.virsh(*words, stdin=stdin)
 
     def put(
-        self, name: str, *, running: bool = False, snapshot: bool = False, saved: bool = False, **what: Any
+        self,
+        name: str,
+        *,
+        running: bool = False,
+        snapshot: bool = False,
+        checkpoint: bool = False,
+        saved: bool = False,
+        asleep: bool = False,
+        **what: Any,
     ) -> None:
         """A new domain, in place of one with that name."""
         self.remove(name)
-        xml = domain_xml(name, **what)
+        xml = domain_xml(name, **what, devices=DISK if asleep or checkpoint else "")
         self.virsh("define", "/dev/stdin", stdin=xml)
+        if asleep or checkpoint:
+            (self.host.root / DISK_FILE[1:]).write_bytes(SLEEPER)
         if snapshot:
             told = f"<name>s</name><state>shutoff</state><creationTime>1</creationTime>{xml}"
             words = ("snapshot-create", name, "--xmlfile", "/dev/stdin", "--redefine")
             self.virsh(*words, stdin=f"<domainsnapshot>{told}</domainsnapshot>")
-        if running or saved:
+            self._left.append(("snapshot-delete", name, "s", "--metadata"))
+        if checkpoint:
+            told = f"<name>c</name><creationTime>1</creationTime><disks><disk name='hda' checkpoint='no'/></disks>{xml}"
+            words = ("checkpoint-create", name, "--xmlfile", "/dev/stdin", "--redefine")
+            self.virsh(*words, stdin=f"<domaincheckpoint>{told}</domaincheckpoint>")
+            self._left.append(("checkpoint-delete", name, "c", "--metadata"))
+        if running or saved or asleep:
             self.virsh("start", name)
         if saved:
             self.virsh("managedsave", name)
+        if asleep:
+            until(lambda: self.virsh("domstate", name).strip() == "pmsuspended", lambda: f"{name} does not sleep.")
 
     def remove(self, name: str) -> None:
         """End the domain and all that is its."""
         script = 'virsh destroy "$1"; virsh undefine "$1" --managed-save --snapshots-metadata; true'
         self.host.exec("sh", "-c", script, "sh", name)
+        for words in self._left:
+            self.virsh(*words)
+        self._left.clear()
 
     def join(self, *groups: str) -> None:
         """The user is in these groups, and in no other."""
