@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Callable
 from ansible_collections.kvmops.console.plugins.module_utils import _rfb
 
 from ._audit import AuditLog
-from ._handshake import Handshake
+from ._handshake import OPAQUE, Handshake
 from ._metrics import Metrics
 from ._session import Ending, Session
 from ._targets import Target
@@ -170,10 +170,12 @@ class Record:
 
     def handshake_done(self, handshake: Handshake) -> None:
         """The desktop is there, or what follows is encrypted."""
-        if handshake.state == "opaque":
-            number = handshake.security_type
-            kind = "unknown" if number is None else _rfb.security_name(number)
-            self.went_opaque(f"the security type {kind} is relayed as it is")
+        if handshake.state == OPAQUE:
+            number, version = handshake.security_type, handshake.version or (0, 0)
+            what = f"RFB {version[0]}.{version[1]}"  # Another protocol than ours, which comes before all types
+            if number is not None:
+                what = f"the security type {_rfb.security_name(number)}"
+            self.went_opaque(f"{what} is relayed as it is")
 
     def offer(self, outcome: str) -> None:
         """Power control was offered in the server's place, or never will be."""
