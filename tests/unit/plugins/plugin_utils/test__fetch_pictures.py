@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -176,3 +178,12 @@ def test_a_short_run_is_silent_and_an_error_ends_it() -> None:
 )
 def test_what_goes_on(wait: Any, words: str) -> None:
     assert _fetch_pictures._doing({"wait_for": wait}) == words
+
+
+def test_the_controller_needs_nothing_that_takes_or_reads_pictures() -> None:
+    """A picture is a file to it: what is imported here is imported anew for every host of every task."""
+    plugins = ", ".join(plugin.__name__ for plugin in (domain_screenshot, incus_screenshot, qmp_screenshot))
+    asked = f"import sys, {plugins}; print(*[name for name in sys.modules if 'screen_' in name or '_image' in name])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    words = [sys.executable, "-c", asked]
+    assert subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout.split() == []
