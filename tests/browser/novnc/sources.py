@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,3 +156,32 @@ def _fetch_debian(folder: Path) -> None:
         for path in place.glob("novnc_*"):
             path.unlink()
     shutil.rmtree(lists)
+
+
+def package_managers() -> dict[str, list[Path]]:
+    """Debian's packages of other distributions' package managers, each with what of its needs this machine has not.
+
+    Those that the machine's own distribution has no package of are not in it.
+    """
+    told = Path("/etc/os-release").read_text(encoding="utf-8")
+    release = re.search(r"^VERSION_CODENAME=(\w+)$", told, re.MULTILINE)
+    folder = _once(f"managers-{release[1] if release else 'debian'}", _fetch_managers)
+    return {place.name: sorted(place.glob("*.deb")) for place in sorted(folder.iterdir())}
+
+
+def _fetch_managers(folder: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="kvmops-apt-") as lists:
+        # The machine's own sources, whose lists may be old by now, or not be there.
+        apt = ["apt-get", "-qq", "-o", f"Dir::State::lists={lists}", "-o", "Dir::Cache::pkgcache="]
+        apt += ["-o", "Dir::Cache::srcpkgcache=", "-o", "APT::Sandbox::User=root", "-o", "Debug::NoLocking=1"]
+        _run(*apt, "update", cwd=folder)
+        for name in ("rpm", "pacman-package-manager"):
+            place = folder / name
+            (place / "partial").mkdir(parents=True)
+            words = ["install", "--download-only", "--no-install-recommends", "--yes", name]
+            try:
+                _run(*apt, "-o", f"Dir::Cache::archives={place}", *words, cwd=folder)
+            except AssertionError as e:
+                if "Unable to locate package" not in str(e):
+                    raise
+                shutil.rmtree(place)

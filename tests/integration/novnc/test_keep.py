@@ -2,17 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The patch stays over upgrades: by a real systemd, with Debian's packages of noVNC, installed by dpkg."""
+"""The patch stays over upgrades: by a real systemd, with noVNC from packages that dpkg, rpm and pacman install."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ansible_collections
 import pytest
@@ -20,14 +21,19 @@ import pytest
 from ansible_collections.kvmops.console.plugins.module_utils import _novnc_pages, _novnc_patch
 from ansible_collections.kvmops.console.tests.browser.novnc import sources
 from ansible_collections.kvmops.console.tests.integration.booted import Booted, systemd, until
+from ansible_collections.kvmops.console.tests.integration.novnc.packages import managers
 from ansible_collections.kvmops.console.tests.lab.kvmlab import Lab
 
 COLLECTIONS = Path(next(iter(ansible_collections.__path__))).parent
 ANSIBLE_PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 UNITS = ("kvmops-novnc.path", "kvmops-novnc.service")
-SCRIPT, PAGE = "/usr/share/novnc/core/rfb.js", "/usr/share/novnc/vnc.html"
+FILES = ("core/rfb.js", "vnc.html", "vnc_lite.html")
+"""What the patch changes in Debian's packages."""
+DEBIAN = "/usr/share/novnc"
+SCRIPT, PAGE = (f"{DEBIAN}/{name}" for name in FILES[:2])
 OTHER = "/srv/other/core/rfb.js"
 STATE = "/var/lib/kvmops-console/novnc"
+RUN_MODULE = Path(__file__).resolve().parents[1] / "run_module.py"
 
 
 class Console:
@@ -37,8 +43,11 @@ class Console:
         self.booted = booted
         self._folder = folder
 
+    def bytes(self, path: str) -> bytes:
+        return Path(f"{self.booted.root}{path}").read_bytes()
+
     def read(self, path: str) -> str:
-        return _novnc_patch.decode(Path(f"{self.booted.root}{path}").read_bytes())
+        return _novnc_patch.decode(self.bytes(path))
 
     def write(self, path: str, text: str) -> None:
         """As package managers do it: beside it, and then in its place."""
@@ -49,25 +58,20 @@ class Console:
         beside.replace(place)
 
     def exists(self, path: str) -> bool:
-        return Path(f"{self.booted.root}{path}").exists()
+        return os.path.lexists(f"{self.booted.root}{path}")
 
-    def install(self, version: str) -> None:
-        """What Debian's package of that version has in it, as a package of that version."""
-        tree = self._folder / f"novnc-{version}"
-        if not tree.exists():
-            shutil.copytree(sources.from_debian(version) / "package", tree, symlinks=True)
-            (tree / "DEBIAN").mkdir()
-            control = {"Package": "novnc", "Version": f"1:{version}-1", "Architecture": "all"}
-            control.update({"Maintainer": "The lab <lab@localhost>", "Description": "noVNC of Debian"})
-            lines = [f"{name}: {value}\n" for name, value in control.items()]
-            (tree / "DEBIAN/control").write_text("".join(lines), encoding="utf-8")
-            subprocess.run(["dpkg-deb", "--build", tree, f"{tree}.deb"], check=True, capture_output=True)
-        self.booted.tell("dpkg", "--install", f"{tree}.deb")
+    def module(self, **arguments: object) -> dict[str, Any]:
+        """The result of novnc_patch on the host."""
+        given = self._folder / "arguments.json"
+        given.write_text(json.dumps(arguments), encoding="utf-8")
+        words = ["env", f"PYTHONPATH={os.pathsep.join(path for path in sys.path if path)}", sys.executable, "-B"]
+        words += [os.fspath(RUN_MODULE), "novnc_patch", "0", "0"]
+        return dict(json.loads(self.booted.tell("sh", "-c", 'exec "$@" <"$0"', os.fspath(given), *words)))
 
     def play(self, *words: str, **variables: object) -> str:
         """Run the playbook on the host, by Ansible there; what it says."""
         command = [os.fspath(ANSIBLE_PLAYBOOK), "-i", "localhost,", "-c", "local", "kvmops.console.patch_novnc"]
-        given = {"novnc_patch_paths": ["/usr/share/novnc"], "ansible_python_interpreter": sys.executable, **variables}
+        given = {"ansible_python_interpreter": sys.executable, **variables}
         env = {"ANSIBLE_HOME": os.fspath(self._folder / "home"), "ANSIBLE_COLLECTIONS_PATH": os.fspath(COLLECTIONS)}
         env.update({"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1"})
         done = self.booted.run(*command, "-e", json.dumps(given), *words, env=env)
@@ -82,8 +86,9 @@ class Console:
         self.booted.tell("journalctl", "--sync")
         return self.booted.tell("journalctl", "--no-pager", "--output=cat", "--identifier=kvmops-novnc")
 
-    def until_patched(self) -> None:
-        until(lambda: "kvmops.console novnc_patch" in self.read(SCRIPT), self.journal)
+    def until_patched(self, *places: str) -> None:
+        scripts = [f"{place}/{FILES[0]}" for place in places]
+        until(lambda: all("kvmops.console novnc_patch" in self.read(path) for path in scripts), self.journal)
         # Pages come after scripts.
         self.look()
 
@@ -95,34 +100,49 @@ def console(tmp_path: Path) -> Iterator[Console]:
         yield Console(booted, tmp_path)
 
 
-def patched(version: str, mode: str = "tolerant") -> str:
+def original(version: str, name: str = FILES[0]) -> bytes:
+    """A file of the package as it came."""
+    return (sources.from_debian(version) / f"package{DEBIAN}/{name}").read_bytes()
+
+
+def patched(version: str) -> str:
     """What the package's script is with the patch."""
-    data = (sources.from_debian(version) / f"package{SCRIPT}").read_bytes()
-    return _novnc_patch.add(_novnc_patch.decode(data), mode, _novnc_patch.digest(data))
+    data = original(version)
+    return _novnc_patch.add(_novnc_patch.decode(data), "tolerant", _novnc_patch.digest(data))
 
 
-def original(version: str, path: str = SCRIPT) -> str:
-    return _novnc_patch.decode((sources.from_debian(version) / f"package{path}").read_bytes())
+def page(version: str) -> str:
+    """What the package's page is beside that."""
+    tag = _novnc_pages.tag_of(_novnc_patch.digest(_novnc_patch.encode(patched(version))))
+    return _novnc_pages.with_map(_novnc_patch.decode(original(version, FILES[1])), tag)
 
 
-def page(version: str, script: str) -> str:
-    tag = _novnc_pages.tag_of(_novnc_patch.digest(_novnc_patch.encode(script)))
-    return _novnc_pages.with_map(original(version, PAGE), tag)
+def put_back(journal: str) -> Counter[tuple[str, str]]:
+    """How often the journal says of a file, and of the version of its package, that it was patched again."""
+    lines = [re.fullmatch(r"put the patch back into (.+) of novnc (\S+)\.", line) for line in journal.splitlines()]
+    assert all(lines), journal
+    return Counter((path, line[2]) for line in lines if line for path in line[1].split(", "))
 
 
-def test_upgrade_keeps_the_patch_until_it_is_taken_out(console: Console) -> None:
-    console.install("1.3.0")
-    console.write(OTHER, original("1.3.0"))
+def test_upgrade_keeps_the_patch_until_it_is_taken_out(console: Console, tmp_path: Path) -> None:
+    packages = managers(console.booted, tmp_path)
+    dpkg, *others = packages
+    places = [package.place for package in packages]
+    for package in packages:
+        package.install("1.3.0")
+        assert package.changed() == set()
+    console.write(OTHER, _novnc_patch.decode(original("1.3.0")))
 
-    foreseen = console.play("--check", "--diff")
+    foreseen = console.play("--check", "--diff", novnc_patch_paths=[DEBIAN])
     assert "failed=0" in foreseen
     assert "kvmops-novnc.path" in foreseen
-    assert console.read(SCRIPT) == original("1.3.0")
+    assert console.bytes(SCRIPT) == original("1.3.0")
     assert not any(console.exists(f"/etc/systemd/system/{unit}") for unit in UNITS)
     assert not console.exists(STATE)
 
-    console.play()
-    assert console.read(SCRIPT) == patched("1.3.0")
+    console.play(novnc_patch_paths=places)
+    for place in places:
+        assert console.read(f"{place}/{FILES[0]}") == patched("1.3.0")
     judged = console.booted.run(
         "systemd-analyze", "verify", "--man=no", *(f"/etc/systemd/system/{unit}" for unit in UNITS)
     )
@@ -131,20 +151,28 @@ def test_upgrade_keeps_the_patch_until_it_is_taken_out(console: Console) -> None
     assert console.booted.tell("systemctl", "is-enabled", *UNITS) == "enabled\nenabled\n", "it looks at every boot"
     assert console.journal() == "", "nothing was to be done yet"
 
-    # An upgrade, and the same version once more.
-    for version in ("1.6.0", "1.6.0"):
-        console.install(version)
-        console.until_patched()
-        assert console.read(SCRIPT) == patched(version)
-        assert console.read(PAGE) == page(version, patched(version))
-    words = f"put the patch back into {SCRIPT}, {PAGE}, /usr/share/novnc/vnc_lite.html of novnc 1:1.6.0-1."
-    assert console.journal().splitlines() == [words, words]
-    assert console.read(OTHER) == original("1.3.0"), "nobody asked for that one"
-    assert "changed=0" in console.play()
+    # Upgrades, and one of them once more.
+    for installed in (packages, [dpkg]):
+        for package in installed:
+            package.install("1.6.0")
+        console.until_patched(*places)
+        for place in places:
+            assert console.read(f"{place}/{FILES[0]}") == patched("1.6.0")
+            assert console.read(f"{place}/{FILES[1]}") == page("1.6.0")
+    told = put_back(console.journal())
+    assert told == {
+        (f"{one.place}/{name}", f"{one.epoch}1.6.0-1"): 1 + (one is dpkg) for one in packages for name in FILES
+    }
+    assert console.bytes(OTHER) == original("1.3.0"), "nobody asked for that one"
+    assert [package.changed() for package in packages] == [set(FILES)] * len(packages), "package managers are told"
+    for version in ("1.3.0", "1.6.0"):
+        assert console.bytes(f"{STATE}/{_novnc_patch.digest(original(version))}") == original(version)
+    assert "changed=0" in console.play(novnc_patch_paths=places)
 
     # One that is no more what it was: told, and left alone.
-    naive = original("1.6.0").replace("switch (this._FBU.encoding) {", "switch (this._FBU.encoding) { case -257:")
-    assert naive != original("1.6.0")
+    text = _novnc_patch.decode(original("1.6.0"))
+    naive = text.replace("switch (this._FBU.encoding) {", "switch (this._FBU.encoding) { case -257:")
+    assert naive != text
     console.write(SCRIPT, naive)
     until(lambda: "could not be patched again" in console.journal(), console.journal)
     assert "merely ignoring that breaks the mouse" in console.journal()
@@ -152,14 +180,23 @@ def test_upgrade_keeps_the_patch_until_it_is_taken_out(console: Console) -> None
     assert console.look() != 0
     assert console.booted.run("systemctl", "is-failed", "kvmops-novnc.service").stdout == "failed\n"
 
+    # Taken out by the module, every one is what its package manager installed; removed with it, nothing of it stays.
+    for package in others[1:]:
+        assert console.module(state="absent", paths=[package.place])["changed"]
+        assert package.changed() == set()
+    for package in others:
+        package.remove()
+        assert not console.exists(package.place)
+
     # It is watched all the same.
-    console.install("1.3.0")
-    console.until_patched()
+    dpkg.install("1.3.0")
+    console.until_patched(DEBIAN)
     assert console.read(SCRIPT) == patched("1.3.0")
 
-    console.play(novnc_patch_state="absent")
-    assert console.read(SCRIPT) == original("1.3.0")
-    assert console.read(PAGE) == original("1.3.0", PAGE)
+    console.play(novnc_patch_state="absent", novnc_patch_paths=[DEBIAN])
+    for name in FILES:
+        assert console.bytes(f"{DEBIAN}/{name}") == original("1.3.0", name)
+    assert dpkg.changed() == set()
     left = ("/usr/local/lib/kvmops-novnc", f"{STATE}/kept.json", *(f"/etc/systemd/system/{unit}" for unit in UNITS))
     assert not any(map(console.exists, left))
     assert "kvmops" not in console.booted.tell("systemctl", "list-units", "--all", "--no-legend", "kvmops*")
