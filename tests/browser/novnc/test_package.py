@@ -12,20 +12,17 @@ import time
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageChops
 
 from ansible_collections.kvmops.console.tests.browser.chromium import Browser
 from ansible_collections.kvmops.console.tests.browser.novnc import sources
 from ansible_collections.kvmops.console.tests.browser.novnc.conftest import Module, Serve, Start
 from ansible_collections.kvmops.console.tests.browser.novnc.machine import SECONDS, Machine
-from ansible_collections.kvmops.console.tests.browser.novnc.viewer import Viewer, write_page
+from ansible_collections.kvmops.console.tests.browser.novnc.viewer import POWER_SHOWN, Viewer, alike, write_page
 from ansible_collections.kvmops.console.tests.lab.kvmlab.build import GUEST
 from ansible_collections.kvmops.console.tests.lab.kvmlab.domains import GUEST_ARGUMENTS
 from ansible_collections.kvmops.console.tests.lab.kvmlab.machine import cache
 
 TABLET = ("-usb", "-device", "usb-tablet")
-POWER_SHOWN = """document.documentElement.classList.contains('noVNC_connected')
-  && !document.getElementById('noVNC_power_button').classList.contains('noVNC_hidden')"""
 
 
 def guest() -> tuple[str, ...]:
@@ -39,14 +36,6 @@ def installed(version: str, folder: Path) -> Path:
     tree = folder / "novnc"
     shutil.copytree(sources.from_debian(version) / "package/usr/share/novnc", tree, symlinks=True)
     return tree
-
-
-def alike(one: Image.Image, other: Image.Image) -> bool:
-    """But for a cursor that blinks."""
-    if one.size != other.size:
-        return False
-    differs = ImageChops.difference(one, other).convert("L").point(lambda value: 255 if value > 8 else 0)
-    return differs.histogram()[255] < one.width * one.height / 1000
 
 
 def wait_alike(viewer: Viewer, machine: Machine, path: Path) -> None:

@@ -12,7 +12,7 @@ import json
 import typing as t
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from ansible_collections.kvmops.console.tests.browser.chromium import Browser
 
@@ -53,6 +53,9 @@ CANVAS = f"""
   return {{x: box.x, y: box.y, width: c.width, height: c.height}};
 }})()
 """
+POWER_SHOWN = """document.documentElement.classList.contains('noVNC_connected')
+  && !document.getElementById('noVNC_power_button').classList.contains('noVNC_hidden')"""
+"""Whether noVNC's own page is connected, and has its power button."""
 
 
 def write_page(folder: Path, script: str) -> None:
@@ -67,6 +70,14 @@ def write_application(folder: Path, script: str) -> Path:
     source = folder / "viewer.js"
     source.write_text(f"import * as all from './{script}';\nconst imported = all.default || all;\n{SCRIPT}")
     return source
+
+
+def alike(one: Image.Image, other: Image.Image) -> bool:
+    """But for a cursor that blinks."""
+    if one.size != other.size:
+        return False
+    differs = ImageChops.difference(one, other).convert("L").point(lambda value: 255 if value > 8 else 0)
+    return differs.histogram()[255] < one.width * one.height / 1000
 
 
 class Viewer:

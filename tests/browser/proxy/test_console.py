@@ -16,13 +16,12 @@ from ansible_collections.kvmops.console.tests.browser.chromium import Browser
 from ansible_collections.kvmops.console.tests.browser.novnc import sources
 from ansible_collections.kvmops.console.tests.browser.novnc.conftest import Serve, Start
 from ansible_collections.kvmops.console.tests.browser.novnc.test_package import (
-    POWER_SHOWN,
     guest,
     installed,
     point,
     wait_alike,
 )
-from ansible_collections.kvmops.console.tests.browser.novnc.viewer import Viewer, write_page
+from ansible_collections.kvmops.console.tests.browser.novnc.viewer import POWER_SHOWN, Viewer, write_page
 from ansible_collections.kvmops.console.tests.browser.proxy.conftest import Put
 from ansible_collections.kvmops.console.tests.browser.proxy.service import TARGET
 
