@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.console.plugins.module_utils import _power
+from ansible_collections.kvmops.console.plugins.module_utils import _managers, _power
 from ansible_collections.kvmops.console.plugins.module_utils._domain_xml import NAMESPACE, child_value
 
 if t.TYPE_CHECKING:
@@ -24,6 +24,9 @@ ACPI = "acpi"
 METHODS = (AGENT, ACPI)
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
+
+_NOT_MISSED = (_power.REBOOTED_STATE, _power.RESET_STATE, _power.NMI_SENT)
+"""The states in which those who run a domain still find its process running."""
 
 _STOPS = (_power.STOPPED, _power.POWER_CYCLED, _power.PENDING_APPLIED)
 
@@ -114,6 +117,9 @@ def _notes(root: _Element, state: str, domain: Circumstances) -> t.Iterator[str]
         yield "autostart is on: it starts again with its host"
     if state == _power.STOPPED and not domain.persistent:
         yield "it was transient: it is gone"
+    manager = _managers.manager_of(root)
+    if manager is not None and manager.rewrites == _managers.START and state not in _NOT_MISSED:
+        yield f"{manager.name} runs it, and may take this for a crash or undo it: do it there, or tell it afterwards"
 
 
 class Lock(t.NamedTuple):

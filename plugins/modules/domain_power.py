@@ -53,8 +53,8 @@ options:
       - V(paused) and V(resumed) stop and continue its processors. V(saved) writes its memory to the disk of the host
         and ends the process.
       - V(nmi_sent) sends it a non-maskable interrupt.
-      - V(pending_applied) power-cycles those domains whose process was started with another powerControl than their
-        definition has, or by another QEMU than the one that is installed.
+      - V(pending_applied) power-cycles those domains that a new process would bring something, a change of their
+        definition or another QEMU than the one that they were started by. RV(domains[].pending) says what.
     type: str
     required: true
     choices:
@@ -302,11 +302,22 @@ domains:
       elements: str
       sample: ["autostart is on: it starts again with its host"]
     pending:
-      description: What its new process was to bring, V(restart_pending) or V(outdated_process).
+      description:
+        - What its new process was to bring.
+        - V(restart_pending) is another powerControl, V(outdated_process) another QEMU, and V(definition_changed) what
+          RV(domains[].pending_changes) names.
       returned: with O(state=pending_applied), for domains that run
       type: list
       elements: str
-      sample: ["restart_pending"]
+      sample: ["restart_pending", "definition_changed"]
+    pending_changes:
+      description:
+        - The parts of its definition that its process does not have yet, by their names and never by their values.
+        - What can be changed while a domain runs is not counted, and neither is what only the process has.
+      returned: with O(state=pending_applied), for domains that run
+      type: list
+      elements: str
+      sample: ["memory", "disk vdb", "graphics vnc"]
     evidence:
       description: The pictures of before and after; C(skipped) or C(error) says why where there is none.
       returned: with O(evidence), for domains that were touched

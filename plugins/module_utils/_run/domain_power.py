@@ -20,6 +20,7 @@ from ansible_collections.kvmops.console.plugins.module_utils import (
     _domain_traps,
     _domain_xml,
     _libvirt,
+    _pending_changes,
     _power,
     _qemu_process,
     _viewers,
@@ -153,6 +154,8 @@ class Desk:
         live, config = self._definitions(domain)
         case.live = live
         roots = [root for root in (live, config) if root is not None]
+        if self._wanted.state in (_power.POWER_CYCLED, _power.PENDING_APPLIED):
+            case.notes += _would_go(live, config)
         if self._wanted.state == _power.PENDING_APPLIED and not self._is_pending(case, live, config):
             return
         if self._wanted.state in (_power.POWER_CYCLED, _power.PENDING_APPLIED) and config is not None:
@@ -166,7 +169,7 @@ class Desk:
         )
         if traps.refusal is not None:
             raise InputError(f"{traps.refusal}.")
-        case.notes = traps.notes
+        case.notes += traps.notes
         hold = self._hold(case)
         case.told.update(_machine_power.foreseen(self._wanted.power(traps.unusable), sight))
         by_boot = self._params["boot_id"] and self._wanted.state == _power.REBOOTED_STATE
@@ -182,13 +185,16 @@ class Desk:
         return live, config
 
     def _is_pending(self, case: Case, live: _Element | None, config: _Element | None) -> bool:
-        case.more["pending"] = self._pending(case.domain, live, config)
-        return bool(case.more["pending"])
+        """Whether a new process would bring anything, told in the words of domain_info's findings."""
+        pending: list[str] = []
+        changes: list[str] = []
+        if live is not None and config is not None:
+            changes = _pending_changes.find(live, config)
+            pending = self._pending(case.domain, live, config) + ["definition_changed"] * bool(changes)
+        case.more.update(pending=pending, pending_changes=changes)
+        return bool(pending)
 
-    def _pending(self, domain: Listed, live: _Element | None, config: _Element | None) -> list[str]:
-        """What a new process would bring, in the words of domain_info's findings."""
-        if live is None or config is None:
-            return []
+    def _pending(self, domain: Listed, live: _Element, config: _Element) -> list[str]:
         process = None
         if self._connection.is_local:
             process = _qemu_process.find(self._connection.uri, domain.name, domain.uuid)
@@ -337,6 +343,14 @@ class Desk:
             "notes": notes,
             **case.more,
         }
+
+
+def _would_go(live: _Element | None, config: _Element | None) -> list[str]:
+    """What a new process would not have, in a sentence."""
+    devices = _pending_changes.live_only(live, config) if live is not None and config is not None else []
+    if not devices:
+        return []
+    return [f"its process has what its definition has not, and a new one would not have: {', '.join(devices)}"]
 
 
 def _viewers_can_be(live: _Element) -> bool:

@@ -88,6 +88,21 @@ def test_notes() -> None:
     assert "memory was saved" in find(_power.STARTED, definition(), off).notes[0]
 
 
+def test_domain_that_another_runs() -> None:
+    """Only those that keep their own record of what runs, and only where its process ends, begins or stands still."""
+    xml = definition('<metadata><n:x xmlns:n="http://openstack.org/xmlns/libvirt/nova/1.1"/></metadata>')
+    (note,) = find(_power.STOPPED, xml).notes
+    assert note.startswith("OpenStack Nova runs it, and may take this for a crash or undo it: do it there")
+    told = [state for state in _power.STATES if find(state, xml).notes]
+    assert [state for state in _power.STATES if state not in told] == [
+        _power.REBOOTED_STATE,
+        _power.RESET_STATE,
+        _power.NMI_SENT,
+    ]
+    kept = definition('<metadata><l:x xmlns:l="http://libosinfo.org/xmlns/libvirt/domain/1.0"/></metadata>')
+    assert find(_power.STOPPED, kept).notes == []
+
+
 def locked(attributes: str, text: str = "") -> str:
     ours = f'<k:console xmlns:k="{NAMESPACE}"><k:lock {attributes}>{text}</k:lock></k:console>'
     return definition(f"<metadata>{ours}</metadata>")
