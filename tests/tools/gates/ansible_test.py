@@ -99,6 +99,18 @@ def _pythons(core: venvs.Core, every_python: bool) -> list[tuple[int, int]]:
     return [version for version in sorted(host.interpreters()) if version not in others]
 
 
+def _streams(job: Job, root: Path, version: tuple[int, int]) -> int:
+    """The long streams of the proxy, which runs on such hosts too; ansible-test has roles on controllers' Pythons only.
+
+    How Python keeps buffers changes from one version to the next, and these tests see it.
+    """
+    name = ".".join(map(str, version))
+    words = [str(job.venv(venvs.target(version)) / "python"), "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    words += [f"--junit-xml=tests/output/junit/python{name}-streams.xml"]
+    words += ["tests/unit/roles/vnc_proxy/test_session_streams.py"]
+    return job.run(words, cwd=root, env=job.environment(PYTHONPATH=str(job.folder)))
+
+
 def units(core: venvs.Core, *, every_python: bool) -> Callable[[Job], Outcome]:
     """The unit tests as ansible-test runs them: with the core's own Python, or with all that are left to it."""
 
@@ -111,6 +123,8 @@ def units(core: venvs.Core, *, every_python: bool) -> Callable[[Job], Outcome]:
             words = [str(tools / "ansible-test"), "units", "--local", "--color", "no"]
             words += ["--python", ".".join(map(str, version))]
             worst = max(worst, job.run(words, cwd=root, env=job.environment(tools, *target)))
+            if version < venvs.oldest_python(core):
+                worst = max(worst, _streams(job, root, version))
         return judge(worst, count(sorted((root / "tests/output/junit").glob("*.xml"))))
 
     return run

@@ -69,6 +69,11 @@ def cores() -> tuple[Core, Core]:
     return Core(oldest[0], oldest[1][0]), Core(newest[0], newest[1][-1])
 
 
+def oldest_python(which: Core) -> tuple[int, int]:
+    """The oldest Python that a core's controller side runs on."""
+    return next(first for version, first, _last in CORES if version == which.version)
+
+
 def core(which: Core) -> Environment:
     """An ansible-core with what unit tests need."""
     python = host.interpreters()[which.python]
