@@ -54,7 +54,7 @@ options:
         and ends the process.
       - V(nmi_sent) sends it a non-maskable interrupt.
       - V(pending_applied) power-cycles those domains that a new process would bring something, a change of their
-        definition or another QEMU than the one that they were started by. RV(domains[].pending) says what.
+        definition or another QEMU than the one that they were started by.
     type: str
     required: true
     choices:
