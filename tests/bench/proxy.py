@@ -170,13 +170,13 @@ class Bench:
         time.sleep(0.5)  # Until the last process of websockify's has ended and been waited for
         return {"rate": number / seconds, "cpu": (kind.proxy.cpu() - begin) / number * 1000}
 
-    def entering(self, kind: Kind) -> Numbers:
+    def entering(self, kind: Kind, number: int | None = None, rest: float = 0.5) -> Numbers:
         """Sessions one after the other, as far as noVNC goes before the first pixel. The ends are Python, and slow."""
-        number = 60 if kind.proxy is self.ours else 20
+        number = number or (60 if kind.proxy is self.ours else 20)
         begin = kind.proxy.cpu()
         for _one in range(number):
             self.open(kind).close()
-        time.sleep(0.5)
+        time.sleep(rest)  # As in `opening`; ours has no other processes, and ends its sessions at once
         return {"cpu": (kind.proxy.cpu() - begin) / number * 1000}
 
     def fresh(self) -> Proxy:
@@ -282,8 +282,10 @@ SAME = 1.03
 """What healing may cost over passing through."""
 SECONDS = float(os.environ.get("PROXY_SECONDS", "30"))
 """How long one measure is repeated, unless it is settled before."""
-SHORT = 0.3
+SHORT = 0.1
 """Seconds of one run at a given rate: many short ones are less at the mercy of the machine than a few long ones."""
+LITTLE = 32 * MIB
+"""Bytes of one run flat out."""
 LEAST = 8
 """Ratios before anything counts as settled."""
 LEVEL = 0.05
@@ -316,9 +318,11 @@ class Costs(NamedTuple):
     def tell(self) -> None:
         low, high = interval(self.ratios)
         verdict = "" if high <= SAME else "  MISSED" if low > SAME else "  not settled"
+        first, _median, third = statistics.quantiles(self.ratios, n=4) if len(self.ratios) > 1 else self.ratios * 3
         print(
             f"{self.title:<62} {statistics.median(self.ratios):.3f}, {100 - 100 * LEVEL:.0f} % sure of {low:.3f} to "
-            f"{high:.3f}, at most {SAME} ({len(self.ratios)} runs of each kind, twice){verdict}",
+            f"{high:.3f}, half of all within {first:.3f} to {third:.3f}, at most {SAME} "
+            f"({len(self.ratios)} runs of each kind, twice){verdict}",
             flush=True,
         )
 
@@ -342,17 +346,19 @@ def settle(bench: Bench, target: str, measure: Callable[[Kind], Numbers], title:
 def healing(bench: Bench) -> None:
     """Everything that is measured, where it is not about who is known to whom."""
     print(f"\nwhat healing costs over passing through: ratios of CPU and of time, {SECONDS:g} s for each at most")
+    print("(CPU is the process's own; ratios of time are as good as the machine is quiet)")
     cpu = Line("cpu", "CPU", "", SAME)
     rate = Line("rate", "1/throughput", "", SAME, most=False)
     delay = Line("median", "p50", "", SAME)
     for way in ("tcp", "unix"):
-        settle(bench, way, partial(bench.bulk, total=GIB // 4), f"256 MiB from {way}", [cpu, rate])
-    settle(bench, "unix-tls", partial(bench.tls, total=GIB // 8), "TLS, 128 MiB from unix", [cpu, rate])
+        settle(bench, way, partial(bench.bulk, total=LITTLE), f"{LITTLE // MIB} MiB from {way}", [cpu, rate])
+    settle(bench, "unix-tls", partial(bench.tls, total=LITTLE), f"TLS, {LITTLE // MIB} MiB from unix", [cpu, rate])
     for way in ("tcp", "unix"):
         settle(bench, way, partial(bench.chunks, seconds=SHORT), f"8 KiB chunks from {way}", [cpu])
     settle(bench, "tcp", partial(bench.many, seconds=SHORT), "8 sessions of 64 Mbit/s with pointer", [cpu, delay])
     settle(bench, "tcp", partial(bench.pointer, seconds=SHORT), "pointer round trip", [cpu, delay])
-    settle(bench, "unix", bench.entering, "sessions to unix, as far as the desktop", [cpu])
+    entering = partial(bench.entering, number=12, rest=0.02)
+    settle(bench, "unix", entering, "sessions to unix, as far as the desktop", [cpu])
 
 
 CPU_BULK = Line("cpu", "CPU", "s/GiB", 0.6)
