@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import typing as t
@@ -71,33 +72,48 @@ PLAY = """
   gather_facts: false
   tasks:
 AUDITS
-    - name: Report
-      kvmops.console.report: OPTIONS
+"""
+
+REPORT = """
+    - name: Report {number}
+      kvmops.console.report: {options}
+      check_mode: {check}
+      diff: {diff}
       register: report
-    - name: Keep
-      played: {keep: "{{ report }}", to: FOLDER/kept.json}
+      ignore_errors: true
+    - name: Keep {number}
+      played: {{keep: "{{{{ report }}}}", to: {folder}/kept-{number}.json}}
       run_once: true
 """
 
 HOSTS = ("hv-fine", "hv-failed", "hv-missing", "hv-unreachable")
 
 
-class Play(t.NamedTuple):
-    """A play in a folder. `run` returns what the report returned, and what was printed as `said`.
+class Task(t.NamedTuple):
+    """A task that reports."""
 
-    Without audits there is one host that nothing is known about, which is quicker.
-    """
+    options: fleet.Json
+    check: bool = False
+    diff: bool = False
+
+
+class Play(t.NamedTuple):
+    """A play in a folder."""
 
     folder: Path
 
-    def run(self, *words: str, rc: int = 0, audits: bool = False, **options: t.Any) -> fleet.Json:
-        options = {"dest": str(self.folder / "out"), **options}
-        text = PLAY.replace("AUDITS", AUDITS if audits else "").replace("OPTIONS", json.dumps(options))
-        text = text.replace("FOLDER", str(self.folder))
+    def run(self, *tasks: Task, words: t.Sequence[str] = (), audits: bool = False) -> list[fleet.Json]:
+        """What each task returned, with what was printed from it to the next one as `said`; one start of Ansible.
+
+        Without audits there is one host that nothing is known about, which is quicker.
+        """
+        text = PLAY.replace("AUDITS", AUDITS.replace("FOLDER", str(self.folder)) if audits else "")
+        for number, task in enumerate(tasks):
+            options = json.dumps({"dest": str(self.folder / "out"), **task.options})
+            folder = self.folder
+            text += REPORT.format(number=number, options=options, check=task.check, diff=task.diff, folder=folder)
         hosts = HOSTS if audits else HOSTS[:1]
         (self.folder / "play.yml").write_text(text, encoding="utf-8")
-        kept = self.folder / "kept.json"
-        kept.unlink(missing_ok=True)
         done = subprocess.run(
             [sys.executable, "-m", "ansible.cli.playbook", "-i", ",".join(hosts) + ",", *words, "play.yml"],
             cwd=self.folder,
@@ -114,10 +130,11 @@ class Play(t.NamedTuple):
             timeout=300,
             check=False,
         )
-        assert done.returncode == rc, done.stdout + done.stderr
-        if rc:
-            return {"said": " ".join((done.stdout + done.stderr).split())}
-        return {"said": done.stdout, **json.loads(kept.read_text(encoding="utf-8"))}
+        assert done.returncode == 0, done.stdout + done.stderr
+        _before, *said = re.split(r"^TASK \[Report \d+\]", done.stdout, flags=re.MULTILINE)
+        assert len(said) == len(tasks), done.stdout
+        kept = [json.loads((self.folder / f"kept-{n}.json").read_text(encoding="utf-8")) for n in range(len(tasks))]
+        return [{**result, "said": words} for result, words in zip(kept, said)]
 
     def written(self, name: str) -> str:
         return (self.folder / "out" / name).read_text(encoding="utf-8")
@@ -143,13 +160,13 @@ NAMES: fleet.Json = {"after": "kvmops_audit_after", "changes": "kvmops_changes"}
 
 
 def test_a_fleet_is_predicted_then_written_then_the_same(play: Play) -> None:
-    predicted = play.run("--check", "--diff", audits=True, **NAMES)
+    (predicted,) = play.run(Task(NAMES, check=True, diff=True), audits=True)
     assert predicted["changed"] is True
     assert "+kvmops_affected: 1" in predicted["said"]
     assert "<html" not in predicted["said"]
     assert not (play.folder / "out").exists()
 
-    result = play.run(audits=True, **NAMES)
+    result, *again = play.run(Task(NAMES), Task(NAMES, check=True), Task(NAMES), audits=True)
     assert result["changed"] is True
     assert {key: result[key] for key in ("files", "summary")} == {key: predicted[key] for key in ("files", "summary")}
     assert sorted(result["files"]) == ["csv", "html", "json", "prometheus"]
@@ -157,9 +174,7 @@ def test_a_fleet_is_predicted_then_written_then_the_same(play: Play) -> None:
     wanted = {"hosts": 4, "hosts_failed": 3, "hosts_unreachable": 1, "hosts_missing": 1, "domains": 3, "affected": 1}
     assert {key: result["summary"][f"kvmops_{key}"] for key in wanted} == wanted
     check_files(play)
-
-    assert play.run("--check", audits=True, **NAMES)["changed"] is False
-    assert play.run(audits=True, **NAMES)["changed"] is False
+    assert [later["changed"] for later in again] == [False, False]
 
 
 def check_files(play: Play) -> None:
@@ -181,24 +196,23 @@ def check_files(play: Play) -> None:
 
 
 def test_diff_tells_the_counts_before_and_after(play: Play) -> None:
-    play.run(hosts=["a"], formats=["json"])
-    said = play.run("--diff", hosts=["a", "b"], formats=["json"])["said"]
+    one, two = ({"hosts": hosts, "formats": ["json"]} for hosts in (["a"], ["a", "b"]))
+    said = play.run(Task(one), Task(two, diff=True))[1]["said"]
     assert "-kvmops_hosts: 1" in said
     assert "+kvmops_hosts: 2" in said
 
 
 def test_a_report_on_one_audit_of_some_hosts(play: Play) -> None:
-    result = play.run(
-        "--extra-vars",
-        json.dumps({"another_name": "{{ kvmops_audit_before }}"}),
-        audits=True,
-        before="another_name",
-        hosts=["hv-failed", "hv-nowhere"],
-        formats=["json"],
-        basename="audit",
-        title="{{ 'Ti' ~ 'tle' }}",
+    options = {
+        "before": "another_name",
+        "hosts": ["hv-failed", "hv-nowhere"],
+        "formats": ["json"],
+        "basename": "audit",
+        "title": "{{ 'Ti' ~ 'tle' }}",
         **NAMES,
-    )
+    }
+    words = ["--extra-vars", json.dumps({"another_name": "{{ kvmops_audit_before }}"})]
+    (result,) = play.run(Task(options), words=words, audits=True)
     assert list(result["files"]) == ["json"]
     report = json.loads(play.written("audit.json"))
     assert report["title"] == "Title"
@@ -208,23 +222,21 @@ def test_a_report_on_one_audit_of_some_hosts(play: Play) -> None:
     }
 
 
-def test_a_relative_folder_is_beside_the_playbook(play: Play) -> None:
-    play.run(dest="reports/today")
+MISTAKES: dict[str, fleet.Json] = {
+    "basename is to be the name of a file without a folder, and '../evil' is none.": {"basename": "../evil"},
+    "value of formats must be one or more of: html, json, csv, prometheus": {"formats": ["pdf"]},
+    "The report cannot be written to": {"dest": "play.yml"},
+    "Unsupported parameters for": {"folder": "x"},
+}
+
+
+def test_mistakes_are_told_in_a_sentence_and_a_relative_folder_is_beside_the_playbook(play: Play) -> None:
+    *mistakes, well = play.run(*map(Task, MISTAKES.values()), Task({"dest": "reports/today"}))
+    for sentence, result in zip(MISTAKES, mistakes):
+        assert result["failed"] is True
+        assert sentence in result["msg"]
+        assert sentence in " ".join(result["said"].split())
+        assert "Traceback" not in result["said"]
+    assert not list(play.folder.rglob("evil*"))
+    assert well["changed"] is True
     assert (play.folder / "reports/today/console-report.html").is_file()
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"basename": "../evil"}, "basename is to be the name of a file without a folder, and '../evil' is none."),
-        ({"formats": ["pdf"]}, "value of formats must be one or more of: html, json, csv, prometheus"),
-        ({"dest": "play.yml"}, "The report cannot be written to"),
-        ({"folder": "x"}, "Unsupported parameters for"),
-    ],
-    ids=["basename", "formats", "dest", "unknown"],
-)
-def test_mistakes_are_told_in_a_sentence(play: Play, options: fleet.Json, sentence: str) -> None:
-    said = play.run(rc=2, **options)["said"]
-    assert sentence in said
-    assert "Traceback" not in said
-    assert not list((play.folder).rglob("evil*"))
