@@ -28,16 +28,32 @@ def _free_port() -> int:
 
 
 class Proxy:
-    """A proxy that serves browsers on `port` and viewers on `viewer_port`, and tells what happens line by line."""
+    """A proxy that serves browsers on `port` and viewers on `viewer_ports`, and tells what happens line by line.
 
-    def __init__(self, folder: Path, target: Json, *, novnc: Path | None = None, policy: Json | None = None) -> None:
+    `others` are further targets, each with a port for viewers as the first has it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        target: Json,
+        *,
+        novnc: Path | None = None,
+        policy: Json | None = None,
+        others: Json | None = None,
+        tokens: Json | None = None,
+    ) -> None:
         folder.mkdir()
-        self.port, self.viewer_port = _free_port(), _free_port()
-        listeners = [
-            {"name": "web", "kind": "web", "address": "127.0.0.1", "port": self.port},
-            {"name": "vnc", "kind": "vnc", "address": "127.0.0.1", "port": self.viewer_port, "target": TARGET},
-        ]
-        configuration: Json = {"listeners": listeners, "users": {"by": ["none"]}, "targets": {TARGET: target}}
+        targets: Json = {TARGET: target, **(others or {})}
+        self.port, self.viewer_ports = _free_port(), {name: _free_port() for name in targets}
+        listeners: list[Json] = [{"name": "web", "kind": "web", "address": "127.0.0.1", "port": self.port}]
+        for name, port in self.viewer_ports.items():
+            listeners.append(
+                {"name": f"vnc-{name}", "kind": "vnc", "address": "127.0.0.1", "port": port, "target": name}
+            )
+        configuration: Json = {"listeners": listeners, "users": {"by": ["none"]}, "targets": targets}
+        if tokens:
+            configuration["tokens"] = tokens
         if novnc:
             configuration["novnc"] = {"directory": os.fspath(novnc)}
         if policy:
@@ -62,6 +78,11 @@ class Proxy:
                 pass
 
     @property
+    def viewer_port(self) -> int:
+        """Where viewers find the target."""
+        return self.viewer_ports[TARGET]
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
@@ -69,14 +90,18 @@ class Proxy:
         """The address of a page of noVNC's that opens the target."""
         return f"{self.url}/novnc/{name}?autoconnect=1&path=target/{TARGET}"
 
-    def happened(self, event: str) -> list[Json]:
-        """The lines of the audit log about that event, so far."""
-        return _about(self.said.now(), event)
+    def happened(self, event: str, **fields: t.Any) -> list[Json]:
+        """The lines of the audit log about that event with these fields, so far."""
+        return _about(self.said.now(), event, fields)
+
+    def wait_more(self, event: str, number: int, **fields: t.Any) -> Json:
+        """The first line about that event with these fields after the first `number` of them."""
+        self.said.wait(lambda lines: len(_about(lines, event, fields)) > number)
+        return _about(self.said.now(), event, fields)[number]
 
     def wait(self, event: str, **fields: t.Any) -> Json:
         """The first line about that event with these fields."""
-        self.said.wait(lambda lines: bool(_about(lines, event, fields)))
-        return _about(self.said.now(), event, fields)[0]
+        return self.wait_more(event, 0, **fields)
 
     @property
     def pid(self) -> int:

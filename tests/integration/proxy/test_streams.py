@@ -28,15 +28,18 @@ AS_NOVNC = (7, 16, 5, 2, 0, -223, -224, -308, -309, -312, -313, -314, -239)
 
 
 class Tap:
-    """A unix socket in front of another that keeps what passes, each way."""
+    """A unix socket in front of another, or a port in front of a port, that keeps what passes, each way."""
 
-    def __init__(self, path: Path, behind: str) -> None:
+    def __init__(self, path: Path, behind: str | int) -> None:
         self.path, self._behind = os.fspath(path), behind
         self.conversations: list[tuple[bytearray, bytearray]] = []
         self._sockets: list[socket.socket] = []
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(self.path)
-        self._listener.listen(8)
+        if isinstance(behind, int):
+            self._listener = socket.create_server(("127.0.0.1", 0))
+        else:
+            self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._listener.bind(self.path)
+            self._listener.listen(8)
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
@@ -46,14 +49,24 @@ class Tap:
                 client, _address = self._listener.accept()
             except OSError:
                 return
-            server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            server.connect(self._behind)
+            server = self._connect()
             self._sockets += [client, server]
             kept = (bytearray(), bytearray())
             self.conversations.append(kept)
             for one, other, record in ((client, server, kept[0]), (server, client, kept[1])):
                 self._threads.append(threading.Thread(target=self._pass, args=(one, other, record)))
                 self._threads[-1].start()
+
+    def _connect(self) -> socket.socket:
+        if isinstance(self._behind, int):
+            return socket.create_connection(("127.0.0.1", self._behind))
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        server.connect(self._behind)
+        return server
+
+    @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
 
     @staticmethod
     def _pass(one: socket.socket, other: socket.socket, record: bytearray) -> None:
@@ -133,15 +146,15 @@ class Client:
 
 
 @contextlib.contextmanager
-def web(proxy: Proxy) -> Iterator[Client]:
-    url = f"ws://127.0.0.1:{proxy.port}/target/{TARGET}"
+def web(proxy: Proxy, path: str = f"target/{TARGET}") -> Iterator[Client]:
+    url = f"ws://127.0.0.1:{proxy.port}/{path}"
     with connect(url, max_size=None, compression=None, open_timeout=SECONDS) as connection:
         yield Client(connection.send, lambda: t.cast(bytes, connection.recv(SECONDS)))
 
 
 @contextlib.contextmanager
-def plain(proxy: Proxy) -> Iterator[Client]:
-    with socket.create_connection(("127.0.0.1", proxy.viewer_port), SECONDS) as connection:
+def plain(proxy: Proxy, target: str = TARGET) -> Iterator[Client]:
+    with socket.create_connection(("127.0.0.1", proxy.viewer_ports[target]), SECONDS) as connection:
         yield Client(connection.sendall, lambda: connection.recv(1 << 16))
 
 
@@ -150,16 +163,32 @@ Way = t.Callable[[Proxy], t.ContextManager[Client]]
 
 
 @pytest.fixture
-def tap(tmp_path: Path) -> Iterator[t.Callable[[str], Tap]]:
+def tap(tmp_path: Path) -> Iterator[t.Callable[[str | int], Tap]]:
     made: list[Tap] = []
 
-    def tap(behind: str) -> Tap:
+    def tap(behind: str | int) -> Tap:
         made.append(Tap(tmp_path / "tap", behind))
         return made[-1]
 
     yield tap
     for one in made:
         one.end()
+
+
+def say_everything(client: Client) -> None:
+    """What a viewer says to a fixed server with power control on, and what that answers."""
+    client.enter()
+    client.say(_rfb.build(_rfb.CLIENT_MESSAGES, "set_pixel_format", payload=_rfb.TRUE_COLOUR))
+    client.say(_rfb.set_encodings(_rfb.RAW, _rfb.XVP))
+    assert client.hear(4) == _rfb.build(_rfb.SERVER_MESSAGES, "xvp", version=1, code=_rfb.XVP_INIT)
+    client.say(_rfb.update_request(0, 0, 640, 400))
+    assert client.hear_raw() >= 640 * 400 * 4  # More, when the machine has changed its mode meanwhile
+    for x in range(50):
+        client.say(_rfb.pointer_event(x, x))
+    client.say(_rfb.key_event(0xFFE1, down=True) + _rfb.key_event(0xFFE1, down=False)[:3])
+    client.say(_rfb.key_event(0xFFE1, down=False)[3:])
+    client.say(_rfb.xvp(_rfb.XVP_REBOOT))
+    assert client.hear(4) == _rfb.build(_rfb.SERVER_MESSAGES, "xvp", version=1, code=_rfb.XVP_FAIL)
 
 
 @WAYS
@@ -170,18 +199,7 @@ def test_fixed_server_gets_and_gives_the_same_bytes(
     machine.vnc = (tapped := tap(machine.vnc)).path
     proxy = put(machine)
     with way(proxy) as client:
-        client.enter()
-        client.say(_rfb.build(_rfb.CLIENT_MESSAGES, "set_pixel_format", payload=_rfb.TRUE_COLOUR))
-        client.say(_rfb.set_encodings(_rfb.RAW, _rfb.XVP))
-        assert client.hear(4) == _rfb.build(_rfb.SERVER_MESSAGES, "xvp", version=1, code=_rfb.XVP_INIT)
-        client.say(_rfb.update_request(0, 0, 640, 400))
-        assert client.hear_raw() == 640 * 400 * 4
-        for x in range(50):
-            client.say(_rfb.pointer_event(x, x))
-        client.say(_rfb.key_event(0xFFE1, down=True) + _rfb.key_event(0xFFE1, down=False)[:3])
-        client.say(_rfb.key_event(0xFFE1, down=False)[3:])
-        client.say(_rfb.xvp(_rfb.XVP_REBOOT))
-        assert client.hear(4) == _rfb.build(_rfb.SERVER_MESSAGES, "xvp", version=1, code=_rfb.XVP_FAIL)
+        say_everything(client)
     proxy.wait("session_end")
     tapped.end()
     kept = [(bytes(up), bytes(down)) for up, down in tapped.conversations]
