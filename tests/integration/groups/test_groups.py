@@ -2,7 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Groups of the inventory by what the last audit found, by a real fact cache; the domains are the test driver's."""
+"""Groups of the inventory by what the last audit found, by a real fact cache; the domains are the test driver's, and
+hosts of the inventory by community.libvirt.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ansible_collections
 import pytest
 
+from ansible_collections.kvmops.console.tests.integration import others_collections
 from ansible_collections.kvmops.console.tests.integration.domains.controller import Controller
 from ansible_collections.kvmops.console.tests.lab.kvmlab import FIXED_QEMU, build
 from ansible_collections.kvmops.console.tests.lab.kvmlab.build import QEMU
 from ansible_collections.kvmops.console.tests.lab.kvmlab.machine import cache
 
+COLLECTIONS = Path(next(iter(ansible_collections.__path__))).parent
 EXAMPLE = Path(__file__).parents[3] / "extensions/inventory/consoles.yml"
 
 NOVA = '<metadata><nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1"/></metadata>'
@@ -42,8 +47,12 @@ hypervisors:
     hv-3: {unreachable}
     hv-4: {hv_4}
 domains:
-  vars: {{xml_desc: as community.libvirt.libvirt sets it}}
-  hosts: {{web-1: , web-2: , web-4: , web-9: }}
+  vars: {{xml_desc: of a hypervisor that is no source}}
+  hosts: {{web-9: }}
+"""
+SOURCE = """
+plugin: community.libvirt.libvirt
+uri: test://{folder}/hv-{number}.xml
 """
 UNREACHABLE = "{ansible_connection: ssh, ansible_host: 127.0.0.1, ansible_port: 1}"
 SOME_ONLY = "{fleet_domains: [web-9]}"
@@ -60,6 +69,9 @@ class Fleet(Controller):
         self.domain(1, affected)
         self.domain(2, FIXED_QEMU, NOVA)
         self.domain(4, affected)
+        for number in (1, 2, 4):
+            source = SOURCE.format(folder=folder, number=number)
+            (self.inventory / f"libvirt-{number}.yml").write_text(source)  # after lab.yml, before sources.yml
 
     def place(self, hv_2: str, hv_4: str) -> None:
         """The inventory, with what holds for two of its hosts."""
@@ -91,6 +103,7 @@ class Fleet(Controller):
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     monkeypatch.setenv("ANSIBLE_CACHE_PLUGIN", "ansible.builtin.jsonfile")
     monkeypatch.setenv("ANSIBLE_CACHE_PLUGIN_CONNECTION", str(tmp_path / "facts"))
+    monkeypatch.setenv("ANSIBLE_COLLECTIONS_PATH", f"{COLLECTIONS}:{others_collections.collections()}")
     build()
     folder = tmp_path / "controller"
     folder.mkdir()
