@@ -90,10 +90,14 @@ configure() {
 
 compile() {
   # One line for every tenth of the way, whether or not there is a terminal.
+  # By the shell: mawk waits for much more than a line. The compiler quotes lines of the source that begin with a number.
+  local percent step=0
   NINJA_STATUS='%p ' ninja qemu-system-x86_64 2>&1 | tee "$work/ninja.log" |
-    awk -v version="$version" '
-      { percent = $1; sub(/%.*/, "", percent) }
-      percent + 0 >= step + 10 { step = percent - percent % 10; print "qemu " version ": compiled " step " %"; fflush() }' ||
+    while read -r percent _; do
+      [[ $percent =~ ^([0-9]+)%$ ]] && ((BASH_REMATCH[1] >= step + 10)) || continue
+      step=$((BASH_REMATCH[1] / 10 * 10))
+      say "compiled $step %"
+    done ||
     { tail -n 25 "$work/ninja.log" >&2; fail "the compilation failed; its last lines are above."; }
 }
 
