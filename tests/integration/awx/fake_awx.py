@@ -30,6 +30,13 @@ MACHINE_SECRETS = {"password", "ssh_key_data", "ssh_key_unlock", "become_passwor
 PATH = re.compile(r"^/api/v2/(\w+)/(?:(\d+)/(?:(\w+)/)?)?$")
 TEMPLATES = ("job_templates", "workflow_job_templates", "projects")
 APPROVALS = "workflow_approval_templates"
+_SCHEDULES = ("schedules", "unified_job_template")
+CASCADE = {
+    "job_templates": (_SCHEDULES,),
+    "workflow_job_templates": (_SCHEDULES, ("workflow_job_template_nodes", "workflow_job_template")),
+    "inventories": (("hosts", "inventory"), ("inventory_sources", "inventory")),
+}
+"""What goes with what: where, and the key that has the number."""
 TYPES = {"inventories": "inventory", "inventory_sources": "inventory_source"}
 
 
@@ -60,6 +67,7 @@ class Awx:
         self.surveys: dict[str, Json] = {}
         self.writes: list[Write] = []
         self.url = ""
+        self._last = 0
         self._add("organizations", {"name": "Default"})
         fields = [{"id": name, "secret": True} for name in MACHINE_SECRETS]
         self._add("credential_types", {"name": "Machine", "inputs": {"fields": fields}})
@@ -81,7 +89,7 @@ class Awx:
         return self.surveys[f"{endpoint}/{self.named(endpoint)[name]['id']}"]
 
     def _add(self, endpoint: str, data: Json) -> Json:
-        number = sum(map(len, self.objects.values())) + 1
+        self._last = number = self._last + 1
         kind = TYPES.get(endpoint, endpoint[:-1])
         found = {**data, "id": number, "type": kind, "url": f"/api/v2/{endpoint}/{number}/", "related": {}}
         found["summary_fields"] = {}
@@ -111,7 +119,18 @@ class Awx:
             return self._told(endpoint, self._one(endpoint, number))
         kinds = TEMPLATES if endpoint == "unified_job_templates" else (endpoint,)
         everything = [self._told(kind, each) for kind in kinds for each in self.objects.get(kind, [])]
-        return _page([each for each in everything if _matches(each, query)])
+        answer = _page([each for each in everything if self._matches(each, query)])
+        if endpoint == "inventories":
+            for each in [each for each in self.objects.get(endpoint, []) if each.get("pending_deletion")]:
+                self._remove(endpoint, each)
+        return answer
+
+    def _matches(self, found: Json, query: Json) -> bool:
+        said = {**found, "organization__name": self._organization(found)}
+        return all(str(said.get(name)) == value for name, value in query.items() if value != "None")
+
+    def _organization(self, found: Json) -> str:
+        return "".join(each["name"] for each in self._of("organizations", "id", found.get("organization", 0)))
 
     def _told(self, endpoint: str, found: Json) -> Json:
         """An object without its secrets."""
@@ -160,6 +179,34 @@ class Awx:
         if endpoint == "schedules" and "RRULE:" not in data["rrule"]:
             raise Refused(400, {"rrule": ["RRULE required in rrule."]})
 
+    def delete(self, path: str) -> int:
+        """Take something away, and what goes with it; an inventory goes later. Returns the status."""
+        endpoint, number, _part = _parts(path)
+        self.writes.append(Write("DELETE", path, {}))
+        found = self._one(endpoint, number)
+        if endpoint == "inventories":
+            if found.get("pending_deletion"):
+                raise Refused(400, {"error": "Inventory is already pending deletion."})
+            found["pending_deletion"] = True
+            return 202
+        if endpoint == "credential_types" and self._of("credentials", "credential_type", found["id"]):
+            raise Refused(403, {"detail": "Credential type in use."})
+        self._remove(endpoint, found)
+        return 204
+
+    def _of(self, endpoint: str, name: str, number: int) -> list[Json]:
+        """The objects that belong to another."""
+        return [each for each in self.objects.get(endpoint, []) if each.get(name) == number]
+
+    def _remove(self, endpoint: str, found: Json) -> None:
+        self.objects[endpoint].remove(found)
+        for other, name in CASCADE.get(endpoint, ()):
+            for each in self._of(other, name, found["id"]):
+                self._remove(other, each)
+        if endpoint == "workflow_job_template_nodes":
+            for each in self._of(APPROVALS, "id", found["unified_job_template"]):
+                self._remove(APPROVALS, each)
+
     def patch(self, path: str, data: Json) -> Json:
         """Change something."""
         endpoint, number, _part = _parts(path)
@@ -179,10 +226,6 @@ def _parts(path: str) -> tuple[str, str, str]:
 
 def _page(results: list[Json]) -> Json:
     return {"count": len(results), "next": None, "results": results}
-
-
-def _matches(found: Json, query: Json) -> bool:
-    return all(str(found.get(name)) == value for name, value in query.items() if value != "None")
 
 
 @contextmanager
@@ -206,6 +249,8 @@ def serve(checkout: Path) -> Iterator[Awx]:
                     status, said = 200, awx.get(parts.path, dict(parse_qsl(parts.query)))
                 elif self.command == "POST":
                     status, said = awx.post(parts.path, json.loads(body))
+                elif self.command == "DELETE":
+                    status, said = awx.delete(parts.path), {}
                 else:
                     status, said = 200, awx.patch(parts.path, json.loads(body))
             except Refused as refused:
@@ -218,7 +263,7 @@ def serve(checkout: Path) -> Iterator[Awx]:
             self.end_headers()
             self.wfile.write(answer)
 
-        do_GET = do_POST = do_PATCH = _answer
+        do_GET = do_POST = do_PATCH = do_DELETE = _answer
 
         def log_message(self, format: str, *args: object) -> None:
             """To nobody."""

@@ -17,7 +17,8 @@ from typing import Any
 import ansible_collections
 import pytest
 
-from ansible_collections.kvmops.console.tests.integration.awx import awx_collection, fake_awx
+from ansible_collections.kvmops.console.tests.integration import others_collections
+from ansible_collections.kvmops.console.tests.integration.awx import fake_awx
 from ansible_collections.kvmops.console.tests.integration.awx.fake_awx import TOKEN, Awx
 from ansible_collections.kvmops.console.tests.tools import surveys
 
@@ -39,6 +40,10 @@ DATA: dict[str, Any] = {
             "notification_configuration": {"url": "https://chat.example.com/hook", "headers": {}},
         }
     ],
+}
+ONE_OF_EACH: dict[str, Any] = {
+    "awx_setup_job_templates": [{"name": "Consoles: audit"}],
+    "awx_setup_schedules": [{"name": "Consoles: audit every night", "unified_job_template": "Consoles: audit"}],
 }
 
 
@@ -73,29 +78,75 @@ def play(folder: Path, *words: str, collections: str = "", **more: str) -> subpr
 
 
 def test_says_what_is_missing(tmp_path: Path) -> None:
-    done = play(tmp_path)
+    done = play(tmp_path, "-e", "awx_setup_state=away")
     assert done.returncode != 0
     said = " ".join((done.stdout + done.stderr).split())
     assert "The collection awx.awx is not installed here: ansible-galaxy collection install awx.awx" in said
+    assert "awx_setup_state is neither present nor absent." in said
     assert "Nothing says where AWX is: set CONTROLLER_HOST" in said
     assert "Nothing says who you are in AWX: set CONTROLLER_OAUTH_TOKEN" in said
 
 
-def test_makes_what_the_data_says_once(awx: Awx, tmp_path: Path) -> None:
-    (tmp_path / "awx.json").write_text(json.dumps(DATA), encoding="utf-8")
-    words = ["-e", "@awx.json", "-vvv"]
-    settings = {"CONTROLLER_HOST": awx.url, "CONTROLLER_OAUTH_TOKEN": TOKEN}
-    first = play(tmp_path, *words, collections=os.fspath(awx_collection.collections()), **settings)
-    assert first.returncode == 0, first.stdout[-4000:] + first.stderr
-    for secret in (*SECRETS.values(), TOKEN):
-        assert secret not in first.stdout + first.stderr
-    compare(awx)
-
+def set_up(awx: Awx, folder: Path, *words: str) -> str:
+    """What the playbook says; nothing secret, and all went well. `awx.writes` has what this run has sent."""
+    (folder / "awx.json").write_text(json.dumps(DATA), encoding="utf-8")
     awx.writes.clear()
-    second = play(tmp_path, *words, collections=os.fspath(awx_collection.collections()), **settings)
-    assert second.returncode == 0, second.stdout[-4000:] + second.stderr
-    assert "changed=0" in second.stdout
+    settings = {"CONTROLLER_HOST": awx.url, "CONTROLLER_OAUTH_TOKEN": TOKEN}
+    collections = os.fspath(others_collections.collections())
+    done = play(folder, "-e", "@awx.json", "-vvv", *words, collections=collections, **settings)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr
+    for secret in (*SECRETS.values(), TOKEN):
+        assert secret not in done.stdout + done.stderr
+    return done.stdout
+
+
+def test_makes_what_the_data_says_once_and_takes_it_away(awx: Awx, tmp_path: Path) -> None:
+    set_up(awx, tmp_path)
+    compare(awx)
+    assert "changed=0" in set_up(awx, tmp_path)
     assert awx.writes == []
+
+    absent = ("-e", "awx_setup_state=absent")
+    one_of_each = ("-e", json.dumps(ONE_OF_EACH))
+    strangers = {**numbers_of(Awx(surveys.ROOT)), **add_strangers(awx)}
+    told = set_up(awx, tmp_path, *absent, *one_of_each, "--check")
+    # Schedule, workflow, template, notification, inventory, two credentials and their type, project, image.
+    assert "changed=9 " in told, "a task for each kind"
+    assert awx.writes == []
+
+    set_up(awx, tmp_path, *absent)
+    assert {write.method for write in awx.writes} == {"DELETE"}
+    assert numbers_of(awx) == strangers
+
+    assert "changed=0" in set_up(awx, tmp_path, *absent, *one_of_each)
+    assert awx.writes == []
+
+
+def numbers_of(awx: Awx) -> dict[int, str]:
+    """Everything that is in AWX."""
+    return {each["id"]: each["url"] for found in awx.objects.values() for each in found}
+
+
+def add_strangers(awx: Awx) -> dict[int, str]:
+    """What somebody else has in AWX, much of it with the names of ours."""
+    before = numbers_of(awx)
+
+    def add(endpoint: str, **data: Any) -> int:
+        return int(awx.post(f"/api/v2/{endpoint}/", data)[1]["id"])
+
+    here = awx.named("organizations")["Default"]["id"]
+    other = add("organizations", name="Other")
+    machine = awx.named("credential_types")["Machine"]["id"]
+    inventory = add("inventories", name="Consoles", organization=other)
+    add("hosts", name="hv-1", inventory=inventory)
+    add("credentials", name="Consoles: hypervisors", organization=other, credential_type=machine)
+    add("credentials", name="Others", organization=here, credential_type=machine)
+    add("projects", name="Consoles", organization=other)
+    add("notification_templates", name="chat", organization=other)
+    for organization, name in ((other, "Consoles: audit"), (here, "Others")):
+        template = add("job_templates", name=name, organization=organization, playbook="playbooks/audit.yml")
+        add("schedules", name="Consoles: audit every night", unified_job_template=template, rrule="RRULE:FREQ=DAILY")
+    return {number: url for number, url in numbers_of(awx).items() if number not in before}
 
 
 def compare(awx: Awx) -> None:
