@@ -265,7 +265,7 @@ _IGNORED_IN: t.Mapping[str, t.Callable[[_Element, _Element], t.Iterator[str]]] =
 
 def _kib(element: _Element) -> int:
     text = (element.text or "").strip()
-    number = int(text) if text.isascii() and text.isdigit() else 0
+    number = int(text) if text.isdecimal() else 0
     return number * _UNITS.get(element.get("unit", "KiB"), 1024) // 1024
 
 
@@ -305,7 +305,7 @@ def _vcpu(live: _Element, config: _Element) -> bool:
 
 def _iothreads(live: _Element, config: _Element) -> bool:
     """They can be added to the process, and taken away."""
-    mine, said = (int((root.findtext("iothreads") or "0").strip() or 0) for root in (live, config))
+    mine, said = (int(root.findtext("iothreads") or "0") for root in (live, config))
     return said > mine
 
 

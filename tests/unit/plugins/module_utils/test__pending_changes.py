@@ -130,6 +130,7 @@ INSIDE: dict[str, tuple[str, str, list[str]]] = {
     "a whole MiB less": ("<memory>2048</memory>", "<memory>1024</memory>", ["memory"]),
     "most memory": ("<maxMemory slots='2'>2048</maxMemory>", "<maxMemory slots='2'>8192</maxMemory>", ["maxMemory"]),
     "slots": ("<maxMemory slots='2'>2048</maxMemory>", "<maxMemory slots='4'>2048</maxMemory>", ["maxMemory"]),
+    "most memory of its own": ("", "<maxMemory slots='2'>2048</maxMemory>", ["maxMemory"]),
     "no most memory": ("<maxMemory slots='2'>2048</maxMemory>", "", ["maxMemory"]),
     "vcpu": ("<vcpu>1</vcpu>", "<vcpu current='1'>2</vcpu>", ["vcpu"]),
     "iothreads": ("", "<iothreads>1</iothreads>", ["iothreads"]),
