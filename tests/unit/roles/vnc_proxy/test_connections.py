@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -694,3 +695,56 @@ def test_within_raises_what_it_says() -> None:
             await asyncio.sleep(SECONDS)
 
     asyncio.run(test())
+
+
+def test_connections_leave_nothing_behind(tmp_path: Path) -> None:
+    """Whoever comes, by whichever way, and however he goes: no task, no descriptor, no seat and no request is left."""
+
+    def vanish(sock: socket.socket) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+
+    def come_and_go() -> None:
+        assert request(proxy.port, "/healthz").status == 200
+        assert refused(proxy, "/target/none") == 404
+        assert refused(proxy, "/target/away") == 503
+        for path in ("/target/one", "/target/two"):
+            with Browser(proxy.port, path) as browser:
+                browser.open_desktop()
+                browser.close()
+            browser = Browser(proxy.port, path)
+            browser.open_desktop()
+            vanish(browser.sock)
+            vanish(Browser(proxy.port, path).sock)
+        for said in (b"", b"GET /heal", b"\x16\x03\x01", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"):
+            sock = connect(proxy.port)
+            sock.sendall(said)
+            vanish(sock)
+
+    def left() -> tuple[int, ...]:
+        """Tasks, descriptors (of this process, so the servers' too), and what is counted."""
+        connections = proxy.connections
+        counted = connections._requests, len(connections._requests_of_source), len(connections._tasks)
+        tasks: int = proxy.do(lambda: len(asyncio.all_tasks()))
+        held = len(list(Path("/proc/self/fd").iterdir()))
+        return (tasks, held, *counted, connections.seats.all, connections.sessions)
+
+    def served() -> bool:
+        """Whether a server still has somebody."""
+        return any(sock.fileno() >= 0 for sock in [*server._open, *other._open])
+
+    with VncServer.at_unix(str(tmp_path / "vnc.sock")) as server, VncServer.at_tcp() as other:
+        targets = {
+            "one": {"unix": str(tmp_path / "vnc.sock")},
+            "two": {"host": "127.0.0.1", "port": other.port},
+            "away": {"unix": str(tmp_path / "none")},
+        }
+        with Serving({"targets": targets}, tmp_path) as proxy:
+            come_and_go()
+            proxy.wait_for("session_end", 6)
+            wait_for(lambda: [True] if left()[2:] == (0, 0, 0, 0, 0) and not served() else [])
+            before = left()
+            for _turn in range(5):
+                come_and_go()
+            proxy.wait_for("session_end", 36)
+            wait_for(lambda: [True] if left() == before else [])
