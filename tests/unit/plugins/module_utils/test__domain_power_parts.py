@@ -25,7 +25,7 @@ UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
 
 
 def failure(code: int = libvirt.VIR_ERR_INTERNAL_ERROR, said: str = "it broke") -> Exception:
-    error: Exception = libvirt.libvirtError(said)
+    error: Exception = libvirt.libvirtError("the call failed")
     vars(error)["err"] = (code, 10, said, 2, None, None, None, -1, -1)
     return error
 
@@ -424,7 +424,7 @@ def performed(board: Board, one: Job, method: str, line: t.Any = None) -> t.Any:
 
 
 def test_call_opens_a_line_where_it_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened, asked = Handle(Domain()), []
+    opened, asked = Handle(Domain("shutoff", number=-1)), []
     opened.setKeepAlive = mock.Mock(side_effect=failure())  # type: ignore[attr-defined]
     monkeypatch.setattr(libvirt, "open", lambda uri: opened)
     monkeypatch.setattr(_domain_power, "_ask", lambda domain, method, state: asked.append((domain, method, state)))
@@ -442,6 +442,9 @@ def test_call_tells_why_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = Handle(failure(libvirt.VIR_ERR_ACCESS_DENIED))
     said = performed(board, job(Rules()), _power.FORCE, Handle(failure(said="no bus"))).error
     assert said == "no bus"
+    wordless = libvirt.libvirtError("the call failed")
+    wordless.err = None
+    assert performed(board, job(Rules()), _power.START, Handle(wordless)).error == "the call failed"
     assert "domain.start" in performed(board, job(Rules()), _power.START, refused).error
     monkeypatch.setattr(Board, "_is_as_seen", lambda board, call: True)
     assert "domain.stop" in performed(board, job(Rules()), _power.FORCE, refused).error
