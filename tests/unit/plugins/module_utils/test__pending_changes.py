@@ -92,6 +92,10 @@ NOTHING_INSIDE: dict[str, tuple[str, str]] = {
     "zone made variable": ("<clock offset='variable'/>", "<clock offset='timezone' timezone='Europe/Berlin'/>"),
     "clock with a start": ("<clock offset='absolute' start='1'/>", "<clock offset='absolute' start='2'/>"),
     "model of the host": (CPU.format("custom", "EPYC", feature("require")), "<cpu mode='host-model'/>"),
+    "model of the host, in old words": (
+        CPU.format("custom", "EPYC", ""),
+        "<cpu mode='host-model'><model fallback='forbid'>Nehalem</model></cpu>",
+    ),
     "feature refused": (
         CPU.format("custom", "Nehalem", feature("disable")),
         CPU.format("custom", "Nehalem", feature("require")),
