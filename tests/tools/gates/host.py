@@ -42,13 +42,17 @@ BROWSER_PACKAGES = ("chromium", "gvncviewer", "xvfb", "xdotool")
 POLKIT_PACKAGES = ("dbus", "polkitd")
 OLD_POLKIT = ("bullseye", "focal", "jammy")
 """Distributions whose polkit reads no rules in JavaScript."""
+SPICE_PACKAGES = ("qemu-system-modules-spice",)
+SPICE_APART = ("trixie", "forky")
+"""Distributions whose QEMU has SPICE in a package of its own, which nothing else asks for."""
 
 
 def lab_packages(system: Path = Path("/etc/os-release")) -> tuple[str, ...]:
     """What the tests on real hypervisors need."""
     told = system.read_text(encoding="utf-8").splitlines()
     old = any(f"VERSION_CODENAME={name}" in told for name in OLD_POLKIT)
-    return LAB_PACKAGES if old else (*LAB_PACKAGES, *POLKIT_PACKAGES)
+    apart = any(f"VERSION_CODENAME={name}" in told for name in SPICE_APART)
+    return (*LAB_PACKAGES, *(() if old else POLKIT_PACKAGES), *(SPICE_PACKAGES if apart else ()))
 
 
 def browser_packages() -> tuple[str, ...]:
