@@ -7,8 +7,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import tarfile
 from itertools import islice
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -55,6 +58,10 @@ def text_of(picture: Picture) -> ScreenText:
     text = _screen_text.read(picture, _screen_fonts.load_fonts())
     assert text is not None
     return text
+
+
+def read(picture: Picture) -> Optional[str]:
+    return _screen_reading.read(picture).text
 
 
 def kind_of(picture: Picture) -> str:
@@ -116,6 +123,62 @@ def test_every_glyph_of_linux(arguments: str, size: tuple[int, int], cells: int,
     assert all_but_the_cursor(text)
     assert kind_of(picture) == "login"
     assert _image.decode(_image.encode_png(picture)) == picture
+
+
+GRUB_MODULES = ("all_video", "biosdisk", "font", "gfxterm", "normal", "tar", "test", "true")
+GRUB_SETTINGS = """
+loadfont $prefix/unicode.pf2
+set gfxmode=1024x768
+terminal_output gfxterm
+set menu_color_normal=cyan/blue
+set menu_color_highlight=white/blue
+menuentry 'Lab GNU/Linux' { true }
+menuentry 'Überprüfung — memtest' { true }
+"""
+
+
+def grub(folder: Path) -> list[str]:
+    """QEMU's options for a disk with GRUB, and one with what it reads: an archive, for want of a file system."""
+    settings, core, disk, files = (folder / name for name in ("grub.cfg", "core.img", "disk.img", "files.tar"))
+    settings.write_text(GRUB_SETTINGS, encoding="utf-8")
+    with tarfile.open(files, "w") as archive:
+        archive.add(settings, "grub/grub.cfg")
+        archive.add("/usr/share/grub/unicode.pf2", "grub/unicode.pf2")
+    words = ["grub-mkimage", "-O", "i386-pc", "-p", "(hd1)/grub", "-o", os.fspath(core), *GRUB_MODULES]
+    subprocess.run(words, check=True)
+    image = Path("/usr/lib/grub/i386-pc/boot.img").read_bytes() + core.read_bytes()
+    disk.write_bytes(image.ljust(1 << 20, b"\0"))
+    return [word for path in (disk, files) for word in ("-drive", f"if=ide,format=raw,readonly=off,file={path}")]
+
+
+def test_the_menu_of_grub_on_a_graphical_terminal(tmp_path: Path) -> None:
+    with qemu(FIXED_QEMU, tmp_path, "-vga", "std", *grub(tmp_path)) as machine:
+        machine.until(lambda: kind_of(machine.screen()) == "boot_menu", "menu of GRUB")
+        # GRUB draws from the top.
+        machine.until(lambda: "keys to select which entry" in text_of(machine.screen()).text, "end of the menu")
+        picture = machine.screen()
+    text = text_of(picture)
+    assert (picture[:2], text.cells, text.font) == ((1024, 768), 125 * 46, "GRUB's unicode.pf2")
+    assert all_but_the_cursor(text)
+    assert text.lines[1].strip().startswith("GNU GRUB  version")
+    assert text.lines[3].strip() == f"┏{'━' * 121}┓"
+    assert [line.strip(" ┃*") for line in text.lines[4:6]] == ["Lab GNU/Linux", "Überprüfung — memtest"]
+    assert "Use the ↑ and ↓ keys to select which entry is highlighted." in text.text
+
+
+def test_uefi_s_console(tmp_path: Path) -> None:
+    firmware = "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd"
+    with qemu(FIXED_QEMU, tmp_path, "-vga", "std", "-drive", firmware) as machine:
+        # The serial port is its console, too, and the screen may be behind it.
+        machine.until(lambda: "seconds to skip" in machine.serial(), "shell of UEFI")
+        machine.keys("esc")
+        machine.until(lambda: "Shell>" in (read(machine.screen()) or ""), "shell of UEFI on the screen")
+        picture = machine.screen()
+    text = text_of(picture)
+    assert (picture[:2], text.font) == ((1280, 800), "UEFI 8x19")
+    assert all_but_the_cursor(text)
+    assert text.lines[0].startswith("UEFI Interactive Shell v2")
+    assert text.text.endswith("\nShell>")
 
 
 def psf() -> bytes:

@@ -23,12 +23,14 @@ GUEST = "guest"
 BACKPORTS = "qemu-backports"
 _NO_BACKPORTS = 3
 _PACKAGES = (
+    "grub-pc-bin",
     "iproute2",
     "libvirt-clients",
     "libvirt-daemon",
     "libvirt-daemon-driver-qemu",
     "openssh-client",
     "openssh-server",
+    "ovmf",
     "python3-libvirt",
     "python3-lxml",
     "qemu-system-x86",
