@@ -2,7 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Makes polkit's rules and the tables of docs/least-privilege.md from docs/polkit/rights.yml: `python rights.py`."""
+"""Makes polkit's rules, those of the role least_privilege among them, and the tables of docs/least-privilege.md from
+docs/polkit/rights.yml: `python rights.py`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,8 @@ import yaml
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 DATA = DOCS / "polkit/rights.yml"
+FOLDERS = (DATA.parent, DOCS.parent / "roles/least_privilege/files")
+"""Where the rules are: what is installed of a collection need not have docs."""
 PAGE = DOCS / "least-privilege.md"
 BEGIN, END = "<!-- tables: begin (python tests/tools/rights.py) -->", "<!-- tables: end -->"
 API = "org.libvirt.api."
@@ -123,7 +127,8 @@ def main() -> None:
     """Write the rules and the page."""
     rights = load()
     for name, text in rules(rights).items():
-        (DATA.parent / name).write_text(text, encoding="utf-8")
+        for folder in FOLDERS:
+            (folder / name).write_text(text, encoding="utf-8")
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), rights), encoding="utf-8")
 
 

@@ -14,6 +14,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ansible_collections.kvmops.console.tests.tools import rights as table
 
@@ -48,8 +49,14 @@ def answers(rule: str, asked: list[Asked]) -> t.Any:
 
 
 def test_the_files_are_made_of_the_table() -> None:
-    files = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs/polkit").glob("*.rules")}
-    assert files == RULES, "run python tests/tools/rights.py"
+    for folder in table.FOLDERS:
+        files = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.rules")}
+        assert files == RULES, "run python tests/tools/rights.py"
+
+
+def test_the_role_offers_every_rule() -> None:
+    specs = yaml.safe_load((ROOT / "roles/least_privilege/meta/argument_specs.yml").read_text(encoding="utf-8"))
+    assert specs["argument_specs"]["main"]["options"]["least_privilege_rules"]["choices"] == list(RIGHTS["rules"])
 
 
 def test_the_page_is_made_of_the_table() -> None:
