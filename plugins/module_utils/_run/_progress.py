@@ -69,7 +69,8 @@ class Progress:
 
 def told(content: str) -> str | None:
     """ "12 of 200", of what is in the file; None where that is not what it should be."""
-    total, newline, dots = content.partition("\n")
+    # Over SSH, Ansible asks for a terminal, which ends lines so.
+    total, newline, dots = content.replace("\r\n", "\n").partition("\n")
     if not newline or not (total.isascii() and total.isdigit()) or dots.strip(".\n"):
         return None
     return f"{dots.count('.')} of {total}"

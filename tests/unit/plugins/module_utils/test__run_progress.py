@@ -77,3 +77,4 @@ def test_anything_else_tells_nothing(content: str) -> None:
 
 def test_what_it_tells() -> None:
     assert [told("200\n" + "." * 12), told("200\n" + "." * 12 + "\n"), told("2\n")] == ["12 of 200"] * 2 + ["0 of 2"]
+    assert told("2\r\n.") == "1 of 2", "as a terminal gives it"
