@@ -474,17 +474,17 @@ def test_end_in_a_screendump(qemu: Qemu, monitor: _qmp.Monitor) -> None:
         _qmp.screendump(monitor, None, 0)
 
 
-def test_screendump_that_hangs(qemu: Qemu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_screendump_that_hangs(qemu: Qemu, monitor: _qmp.Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
     qemu.answers["screendump"] = HANG
     asked: list[str] = []
     execute = _qmp.Monitor.execute
 
     def record(self: _qmp.Monitor, command: str, arguments: Optional[dict[str, Any]] = None) -> Any:
         asked.append(command)
-        return execute(self, command, arguments)
+        return execute(self, command, arguments, timeout=SHORT if command == "screendump" else SECONDS)
 
     monkeypatch.setattr(_qmp.Monitor, "execute", record)
-    with pytest.raises(TookTooLong, match="did not answer screendump"), _qmp.connect(qemu.path, SHORT) as monitor:
+    with pytest.raises(TookTooLong, match="did not answer screendump"):
         _qmp.screendump(monitor, None, 0)
     assert asked[-1] == "screendump", "nobody is asked any more who does not answer"
 
