@@ -334,7 +334,7 @@ def test_agent_is_asked_by_one_thread_and_only_where_that_is_wanted(monkeypatch:
     assert board._readers == {}
     board._lost = False
     board._ask_boot(one)
-    (reader,) = board._readers.values()
+    reader = next(iter(board._readers.values()))
     board._ask_boot(one)
     assert list(board._readers.values()) == [reader]
     board._jobs = {UUID: one}
