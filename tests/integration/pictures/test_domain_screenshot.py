@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -200,27 +200,115 @@ def test_a_full_disk_leaves_no_half_picture(hypervisor: Any, text_guest: str) ->
         hypervisor.host.exec("umount", "/srv/small")
 
 
+CERTIFICATES = """
+mkdir -p /srv/vnc; cd /srv/vnc
+new() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "$@"; }
+new -x509 -subj /CN=authority -keyout ca-key.pem -out ca-cert.pem
+new -subj /CN=lab -keyout server-key.pem -out request.pem
+openssl x509 -req -in request.pem -CA ca-cert.pem -CAkey ca-key.pem -CAcreateserial -out server-cert.pem
+chmod -R a+rX .
+"""
+
+
+@pytest.fixture
+def secured(hypervisor: Any) -> Iterator[None]:
+    """A host with two guests, tls and sasl: nobody reads their VNC without the one or the other."""
+    hypervisor.host.exec("sh", "-ec", CERTIFICATES)
+    conf = hypervisor.host.root / "etc/libvirt/qemu.conf"
+    plain = conf.read_text()
+
+    def begin_anew(settings: str) -> None:
+        conf.write_text(f"{plain}{settings}\n")
+        hypervisor.host.libvirtd("restart")
+        hypervisor.reconnect()
+
+    try:
+        for name, settings in (("tls", 'vnc_tls = 1\nvnc_tls_x509_cert_dir = "/srv/vnc"'), ("sasl", "vnc_sasl = 1")):
+            begin_anew(settings)
+            hypervisor.put(name, emulator=FIXED_QEMU, running=True)
+        yield
+    finally:
+        # For a moment, a new libvirtd takes those that run for being off.
+        hypervisor.clear()
+        begin_anew("")
+
+
+OFFERED = """
+import socket, sys
+server = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 60)
+server.sendall(server.recv(12, socket.MSG_WAITALL))
+print(*server.recv(server.recv(1)[0], socket.MSG_WAITALL))
+"""
+"""The security types that a VNC server offers (RFC 6143, 7.1.2)."""
+
+
+def test_vnc_that_wants_tls_or_sasl_is_read_all_the_same(hypervisor: Any, secured: None) -> None:
+    for name, security in (("tls", "19"), ("sasl", "20")):
+        port = str(5900 + int(hypervisor.host.virsh("vncdisplay", name).strip().rpartition(":")[2]))
+        assert hypervisor.host.exec("/usr/bin/python3", "-c", OFFERED, port).stdout.split() == [security]
+    result = shoot(hypervisor, capture="vnc", wait_for={"text": "No bootable device", "timeout": 60})
+    assert "failed" not in result, result
+    assert [record["screens"][0]["width"] for record in result["domains"]] == [720, 720]
+
+
+def ansible(hypervisor: Any, folder: Path, program: Sequence[str], **arguments: Any) -> subprocess.Popen[str]:
+    """The module over SSH, as people run it; `program` is ansible."""
+    (folder / "inventory.yml").write_text(hypervisor.host.inventory())
+    words = [*program, "-i", str(folder / "inventory.yml"), "all", "-m", "kvmops.console.domain_screenshot"]
+    words += ["-a", json.dumps({"fetch_to": str(folder / "home"), **arguments})]
+    environment = {**os.environ, "ANSIBLE_HOME": str(folder / "ansible")}
+    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
 def test_pictures_come_home_in_one_transfer(hypervisor: Any, text_guest: str, tmp_path: Path) -> None:
-    """By ansible over SSH, as people do it; the pictures are files, and in no result."""
+    """The pictures are files, and in no result."""
     hypervisor.put("..|etc|passwd", running=True)
-    (tmp_path / "inventory.yml").write_text(hypervisor.host.inventory())
-    words = [str(Path(sys.executable).with_name("ansible")), "-i", str(tmp_path / "inventory.yml"), "all"]
-    words += ["-m", "kvmops.console.domain_screenshot", "-a", json.dumps({"fetch_to": str(tmp_path / "home")})]
-    environment = {**os.environ, "ANSIBLE_HOME": str(tmp_path / "ansible")}
+    program = str(Path(sys.executable).with_name("ansible"))
 
-    def ansible(*more: str) -> str:
-        done = subprocess.run(
-            [*words, *more], env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+    def shown(*more: str) -> str:
+        with ansible(hypervisor, tmp_path, [program, *more]) as running:
+            said, _nothing = running.communicate(timeout=120)
+        assert running.returncode == 0, said
+        return said
 
-    predicted = ansible("--check")
-    assert '"changed": true' in predicted
+    assert '"changed": true' in shown("--check")
     assert not (tmp_path / "home").exists()
-    shown = ansible()
-    assert "iVBORw0KGgo" not in shown, "no picture is in the result"
+    assert "iVBORw0KGgo" not in shown(), "no picture is in the result"
     names = sorted(path.name for path in (tmp_path / "home" / "it-domains").iterdir())
     assert names == ["_etc_passwd-92dff380.png", "guest.png"]
     with Image.open(tmp_path / "home/it-domains/guest.png") as picture:
         assert picture.size == (720, 400)
+
+
+IMPATIENT = """
+import sys
+from ansible.cli.adhoc import AdHocCLI
+from ansible.plugins.loader import init_plugin_loader
+init_plugin_loader()
+from ansible_collections.kvmops.console.plugins.plugin_utils import _fetch_pictures
+_fetch_pictures.PAUSE = 0.2
+AdHocCLI.cli_executor(sys.argv)
+"""
+"""The program ansible, with more frequent words of progress."""
+
+
+def test_a_long_run_tells_how_far_it_is(hypervisor: Any, text_guest: str, tmp_path: Path) -> None:
+    """What is waited for happens when progress was told: seen over another connection by SSH than the module's."""
+    hypervisor.put("off")
+    guest = hypervisor.connection.lookupByName("guest")
+    guest.suspend()  # its cursor blinks
+    wait = {"changed": True, "timeout": 100}
+    told = "it-domains: waiting for the screens to change, 1 of 2 done, "
+    with ansible(hypervisor, tmp_path, [sys.executable, "-c", IMPATIENT], wait_for=wait) as running:
+        assert running.stdout is not None
+        said = ""
+        for line in running.stdout:
+            said += line
+            if line.startswith(told):
+                break
+        guest.resume()
+        guest.reset(0)
+        said += running.communicate(timeout=120)[0]
+    assert told in said
+    assert running.returncode == 0, said
+    assert (tmp_path / "home/it-domains/guest.png").exists()
