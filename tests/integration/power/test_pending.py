@@ -81,7 +81,9 @@ class Bench:
         self.host = guests.hypervisor.host
         self.connection = guests.hypervisor.connection
         self.host.exec(
-            "sh", "-c", f"mkdir -p {IMAGES}; cd {IMAGES}; truncate -s 1M one.iso two.iso plugged.img both.img"
+            "sh",
+            "-c",
+            f"mkdir -p {IMAGES}; cd {IMAGES}; rm -f over.qcow2; truncate -s 1M one.iso two.iso plugged.img both.img",
         )
 
     def begin(self, name: str, edits: tuple[tuple[str, str], ...] = (), devices: str = "", **what: Any) -> Any:
