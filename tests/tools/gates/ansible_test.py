@@ -68,11 +68,21 @@ def _prepare(job: Job, core: venvs.Core) -> tuple[Path, Path]:
     return tools, job.tree()
 
 
+def _leave_out_what_is_not_published(root: Path) -> None:
+    for path in (root / "tests").iterdir():
+        if path.name not in TESTS:
+            shutil.rmtree(path)
+
+
 def sanity(core: venvs.Core, *, every_python: bool) -> Callable[[Job], Outcome]:
-    """All sanity tests; import and compile on every Python found, or on the core's own alone."""
+    """All sanity tests: over all files and on every Python found; or over those that are published, on the core's own
+    Python alone.
+    """
 
     def run(job: Job) -> Outcome:
         tools, root = _prepare(job, core)
+        if not every_python:
+            _leave_out_what_is_not_published(root)
         words = [str(tools / "ansible-test"), "sanity", "--local", "--color", "no"]
         pythons = [Path(path).parent for path in host.interpreters().values()]
         if not every_python:

@@ -14,8 +14,8 @@ from . import ansible_test, checks, host, tree, venvs
 from .gate import LIVE, STATIC, Failed, Gate, Job, Outcome, count, judge
 
 COLLECTION = "kvmops.console"
-CONTROLLER = ("tests/integration/awx", "tests/integration/groups")
-"""Integration tests that need a controller, and none of the lab's hosts."""
+HOSTLESS = ("tests/integration/awx", "tests/integration/groups", "tests/integration/qmp")
+"""Integration tests that need a controller or a QEMU, and none of the lab's hosts."""
 
 
 def _tool(*command: str, environment: Callable[[], venvs.Environment] = venvs.lint) -> Callable[[Job], Outcome]:
@@ -129,13 +129,13 @@ def all_gates() -> list[Gate]:
         ),
         Gate("units", ("units", "pytest"), STATIC, pytest("tests/unit")),
         Gate("fuzz", ("units", "pytest"), STATIC, pytest("tests/fuzz")),
-        Gate("controller", ("integration", "pytest"), STATIC, pytest(*CONTROLLER)),
+        Gate("hostless", ("integration", "pytest"), STATIC, pytest(*HOSTLESS)),
         Gate("lab", ("integration", "pytest"), LIVE, pytest("tests/lab", seconds=1800)),
         Gate(
             "integration",
             ("integration", "pytest"),
             LIVE,
-            pytest("tests/integration", without=CONTROLLER, seconds=2400),
+            pytest("tests/integration", without=HOSTLESS, seconds=2400),
         ),
     ]
     if tree.has("extensions/molecule"):
